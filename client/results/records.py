@@ -1,0 +1,161 @@
+"""What became of each request, in seconds from the start of the run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from client.targets.exchange import OK, Answer, Exchange
+from client.workloads.prompt import Prompt
+
+EMPTY = "empty stream"
+TRUNCATED = "truncated stream"
+
+
+class Outcome(Enum):
+    """How a request ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    # The run was interrupted while the request was in flight, or before it was due.
+    UNFINISHED = "unfinished"
+    NOT_SENT = "not sent"
+
+
+class CountedBy(Enum):
+    """Where token counts come from."""
+
+    # The ids in the messages.
+    TOKEN_IDS = "token_ids"
+    # The client's tokenizer over the text, where the server sends no ids.
+    TOKENIZER = "tokenizer"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One request. Times in seconds from the start of the run; None where it did not get there.
+
+    `arrivals`: (time, tokens) of each message that brought tokens, in order. `cause` and `detail`
+    say why it failed. Everything from `finish` on is what the server said, if it did.
+    """
+
+    index: int
+    prompt_id: str
+    prompt_tokens: int
+    max_tokens: int
+    scheduled: float | None
+    sent: float | None
+    ended: float | None
+    arrivals: tuple[tuple[float, int], ...]
+    outcome: Outcome
+    cause: str = ""
+    detail: str = ""
+    counted_by: CountedBy = CountedBy.TOKEN_IDS
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    finish: str | None = None
+    server_prompt_tokens: int | None = None
+    server_completion_tokens: int | None = None
+    server_queue: float | None = None
+    server_prefill: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens came back."""
+        return sum(count for _, count in self.arrivals)
+
+
+def build_records(
+    prompts: Sequence[Prompt],
+    exchanges: Sequence[Exchange],
+    answers: Sequence[Answer],
+    start: float,
+    encode: Callable[[str], Sequence[int]],
+) -> tuple[Record, ...]:
+    """Puts together what was asked, when, and what came back; one record for each prompt.
+
+    `encode` counts the tokens of answers that bring text only. A stream that ends well but without
+    a token is a failure, and so is one without a finish reason where the server gives reasons.
+    """
+    gives_reasons = any(answer.finish for answer in answers)
+    return tuple(
+        _record(index, prompt, exchange, answer, start, encode, gives_reasons)
+        for index, (prompt, exchange, answer) in enumerate(
+            zip(prompts, exchanges, answers, strict=True)
+        )
+    )
+
+
+def _record(
+    index: int,
+    prompt: Prompt,
+    exchange: Exchange,
+    answer: Answer,
+    start: float,
+    encode: Callable[[str], Sequence[int]],
+    gives_reasons: bool,
+) -> Record:
+    arrivals, counted_by = count_tokens(answer, encode)
+    outcome, cause = _outcome(exchange, bool(arrivals), gives_reasons and not answer.finish)
+    return Record(
+        index=index,
+        prompt_id=prompt.id,
+        prompt_tokens=len(prompt.token_ids),
+        max_tokens=prompt.max_tokens,
+        scheduled=_since(start, exchange.scheduled),
+        sent=_since(start, exchange.sent),
+        ended=_since(start, exchange.ended),
+        arrivals=tuple((time - start, count) for time, count in arrivals),
+        outcome=outcome,
+        cause=cause,
+        detail=exchange.detail,
+        counted_by=counted_by,
+        text="".join(piece.text for piece in answer.pieces),
+        token_ids=tuple(token for piece in answer.pieces for token in piece.token_ids),
+        finish=answer.finish,
+        server_prompt_tokens=answer.prompt_tokens,
+        server_completion_tokens=answer.completion_tokens,
+        server_queue=answer.queue,
+        server_prefill=answer.prefill,
+    )
+
+
+def count_tokens(
+    answer: Answer, encode: Callable[[str], Sequence[int]]
+) -> tuple[list[tuple[float, int]], CountedBy]:
+    """(time, tokens) of every message that brought any, and where the counts come from.
+
+    Text without ids is tokenized as a whole and its tokens are laid over the messages in
+    proportion to their characters: the pieces tokenized one by one would give too many.
+    """
+    if any(piece.token_ids for piece in answer.pieces):
+        found = [(piece.time, len(piece.token_ids)) for piece in answer.pieces if piece.token_ids]
+        return found, CountedBy.TOKEN_IDS
+    texts = [piece for piece in answer.pieces if piece.text]
+    if not texts:
+        return [], CountedBy.TOKEN_IDS
+    whole = "".join(piece.text for piece in texts)
+    total = max(len(encode(whole)), 1)
+    counts, characters, before = [], 0, 0
+    for piece in texts:
+        characters += len(piece.text)
+        # Rounded up: the first text brings the first token.
+        upto = -(-total * characters // len(whole))
+        counts.append((piece.time, upto - before))
+        before = upto
+    return [(time, count) for time, count in counts if count], CountedBy.TOKENIZER
+
+
+def _outcome(exchange: Exchange, has_tokens: bool, lacks_reason: bool) -> tuple[Outcome, str]:
+    if exchange.status is None:
+        return (Outcome.UNFINISHED if exchange.sent is not None else Outcome.NOT_SENT), ""
+    if exchange.status != OK:
+        return Outcome.FAILED, exchange.status
+    if not has_tokens:
+        return Outcome.FAILED, EMPTY
+    if lacks_reason:
+        return Outcome.FAILED, TRUNCATED
+    return Outcome.COMPLETED, ""
+
+
+def _since(start: float, time: float | None) -> float | None:
+    return None if time is None else time - start

@@ -1,0 +1,257 @@
+"""The engine: slots on a device, behind `server.engine.protocol.Engine`."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from server.engine import memory, mesh as meshes, state as states
+from server.engine.backend import Backend
+from server.engine.config import EngineConfig
+from server.engine.memory import MemoryPlan
+from server.engine.protocol import EngineShape, Finish, PrefillChunk, Token
+from server.engine.steps import FULL, NOTHING, STOPPED, Steps
+from server.models.parameters import Parameters
+from server.models.spec import ModelSpec
+from server.quant import kv
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """Everything about an engine that is known before it holds any memory."""
+
+    model: ModelSpec
+    config: EngineConfig
+    backend: Backend
+    mesh: Mesh
+    eos_ids: frozenset[int]
+
+    def __post_init__(self) -> None:
+        shared = self.mesh.shape["data"]
+        if self.config.slots % shared:
+            raise ValueError(
+                f"batch size {self.config.slots} does not divide over the {shared} devices of "
+                f"batch sharding; use a multiple of {shared}"
+            )
+
+    def parameter_shardings(self) -> Parameters:
+        """For each leaf of the parameters."""
+        return meshes.parameter_shardings(self.model, self.backend.form, self.mesh)
+
+    def memory(self, parameters: Any, config: EngineConfig | None = None) -> MemoryPlan:
+        """Bytes per device; `parameters` may be shapes only."""
+        config = config or self.config
+        cache = jax.eval_shape(lambda: self._empty_cache(config))
+        return MemoryPlan(
+            weights=memory.tree_bytes(parameters, self.parameter_shardings()),
+            cache=memory.tree_bytes(cache, meshes.cache_sharding(self.model, self.mesh)),
+            temporaries=memory.estimate_temporaries(
+                self.model, config, np.dtype(self.backend.compute).itemsize
+            )
+            // (self.mesh.shape["model"]),
+        )
+
+    def _empty_cache(self, config: EngineConfig) -> tuple[kv.KV, ...]:
+        model = self.model
+        return tuple(
+            kv.empty(
+                config.slots,
+                model.kv_heads,
+                config.cache_length,
+                model.head_dim,
+                self.backend.cache,
+            )
+            for _ in range(model.layers)
+        )
+
+
+class DeviceStep:
+    """Tokens on their way from the device. `slots` and `logprobs` are per row of the output."""
+
+    def __init__(
+        self,
+        out: jax.Array,
+        slots: Sequence[int],
+        logprobs: Sequence[bool],
+        on_finish: Callable[[int], None],
+    ) -> None:
+        out.copy_to_host_async()
+        self._out = out
+        self._slots = slots
+        self._logprobs = logprobs
+        self._on_finish = on_finish
+
+    def tokens(self) -> list[Token]:
+        """Waits for the device."""
+        made = []
+        for tokens, bits, outcomes in np.asarray(self._out):
+            values = bits.view(np.float32)
+            for row in np.flatnonzero(outcomes != NOTHING):
+                token = Token(
+                    slot=self._slots[row],
+                    token_id=int(tokens[row]),
+                    logprob=float(values[row]) if self._logprobs[row] else None,
+                    finish=_FINISH.get(int(outcomes[row])),
+                )
+                if token.finish is not None:
+                    self._on_finish(token.slot)
+                made.append(token)
+        return made
+
+
+_FINISH = {STOPPED: Finish.STOP, FULL: Finish.LENGTH}
+
+
+class JaxEngine:
+    """Implements `protocol.Engine`. Compiles every variant when it is made, none later."""
+
+    def __init__(
+        self, plan: EnginePlan, parameters: Parameters, report: Report = lambda _: None
+    ) -> None:
+        self._plan = plan
+        self._parameters = parameters
+        config, mesh = plan.config, plan.mesh
+        cache_sharding = meshes.cache_sharding(plan.model, mesh)
+        slot_sharding = meshes.slot_sharding(mesh)
+        self._whole = meshes.whole(mesh)
+        self._cache = jax.jit(
+            lambda: plan._empty_cache(config), out_shardings=cache_sharding
+        )()
+        self._state = jax.jit(lambda: states.idle(config.slots), out_shardings=slot_sharding)()
+        self._programs = _compile(plan, parameters, self._cache, self._state, report)
+        self._positions = np.zeros(config.slots, np.int64)  # of the token to be read next
+        self._active = np.zeros(config.slots, bool)
+        self._uses = [0] * config.slots  # how many requests each slot has had
+        self._logprobs = [False] * config.slots
+        self._all_slots = range(config.slots)
+        self.shape = EngineShape(
+            slots=config.slots,
+            cache_length=config.cache_length,
+            chunk=config.chunks[-1],
+            prefill_batch=config.prefill_batch,
+            vocab=plan.model.vocab,
+            eos_ids=plan.eos_ids,
+        )
+
+    @property
+    def temporaries(self) -> int:
+        """Bytes of scratch memory of the largest compiled program, per device."""
+        return max(_temporary_bytes(program) for program in self._programs.values())
+
+    def prefill(self, chunks: Sequence[PrefillChunk]) -> DeviceStep:
+        """Reads one chunk for each of up to `prefill_batch` slots."""
+        config = self._plan.config
+        longest = max(len(chunk.tokens) for chunk in chunks)
+        length = next(size for size in config.chunks if size >= longest)
+        span = config.cache_length if any(chunk.start for chunk in chunks) else 0
+        packed = states.pack(chunks, config.prefill_batch, length, config.slots)
+        self._cache, self._state, out = self._programs["prefill", length, span](
+            self._parameters, self._cache, self._state, jax.device_put(packed, self._whole)
+        )
+        for chunk in chunks:
+            if chunk.last:
+                self._positions[chunk.slot] = chunk.start + len(chunk.tokens)
+                self._active[chunk.slot] = True
+                self._uses[chunk.slot] += 1
+                self._logprobs[chunk.slot] = chunk.logprobs
+        spare = config.prefill_batch - len(chunks)
+        return self._step(
+            out,
+            [chunk.slot for chunk in chunks] + [-1] * spare,
+            [chunk.logprobs for chunk in chunks] + [False] * spare,
+        )
+
+    def decode(self) -> DeviceStep:
+        """`steps` tokens for every active slot."""
+        config = self._plan.config
+        self._positions[self._active] += config.steps
+        furthest = int(self._positions[self._active].max(initial=1))
+        span = next(
+            size for size in config.spans if size >= min(furthest, config.cache_length)
+        )
+        self._cache, self._state, out = self._programs["decode", span](
+            self._parameters, self._cache, self._state
+        )
+        return self._step(out, self._all_slots, list(self._logprobs))
+
+    def release(self, slot: int) -> None:
+        """Stops a slot early."""
+        released = np.zeros(self._plan.config.slots, bool)
+        released[slot] = True
+        self._active[slot] = False
+        self._state = self._programs["release",](
+            self._state, jax.device_put(released, meshes.slot_sharding(self._plan.mesh))
+        )
+
+    def _step(self, out: jax.Array, slots: Sequence[int], logprobs: Sequence[bool]) -> DeviceStep:
+        uses = list(self._uses)
+
+        def finished(slot: int) -> None:
+            # A step under way when a slot was released may end the request that was in it, when
+            # the next one has begun there.
+            if self._uses[slot] == uses[slot]:
+                self._active[slot] = False
+
+        return DeviceStep(out, slots, logprobs, finished)
+
+
+def _compile(
+    plan: EnginePlan, parameters: Any, cache: Any, state: Any, report: Report
+) -> dict[tuple, Any]:
+    """Every variant, ahead of time. Two at once: XLA compiles on one core for most of the time."""
+    lowered = _lower(plan, parameters, cache, state)
+    started = time.monotonic()
+    programs = {}
+    with ThreadPoolExecutor(2) as pool:
+        futures = {key: pool.submit(program.compile) for key, program in lowered.items()}
+        for done, (key, future) in enumerate(futures.items(), 1):
+            programs[key] = future.result()
+            report(
+                f"compiled {done}/{len(futures)} programs, {time.monotonic() - started:.0f} s "
+                f"({' '.join(map(str, key))})"
+            )
+    return programs
+
+
+def _lower(plan: EnginePlan, parameters: Any, cache: Any, state: Any) -> dict[tuple, Any]:
+    config, mesh = plan.config, plan.mesh
+    steps = Steps(plan.model, plan.backend.attend, tuple(sorted(plan.eos_ids)))
+    kept = (meshes.cache_sharding(plan.model, mesh), meshes.slot_sharding(mesh))
+    out_shardings = (*kept, meshes.whole(mesh))
+    decode = jax.jit(
+        steps.decode,
+        static_argnames=("span", "steps"),
+        donate_argnums=(1, 2),
+        out_shardings=out_shardings,
+    )
+    prefill = jax.jit(
+        steps.prefill, static_argnames=("span",), donate_argnums=(1, 2), out_shardings=out_shardings
+    )
+    release = jax.jit(steps.release, donate_argnums=(0,), out_shardings=kept[1])
+    lowered: dict[tuple, Any] = {}
+    for span in config.spans:
+        lowered["decode", span] = decode.lower(
+            parameters, cache, state, span=span, steps=config.steps
+        )
+    for length in config.chunks:
+        shape = (config.prefill_batch, states.COLUMNS + length)
+        packed = jax.ShapeDtypeStruct(shape, np.int32, sharding=meshes.whole(mesh))
+        for span in (0, config.cache_length):
+            lowered["prefill", length, span] = prefill.lower(
+                parameters, cache, state, packed, span=span
+            )
+    released = jax.ShapeDtypeStruct((config.slots,), bool, sharding=kept[1])
+    lowered["release",] = release.lower(state, released)
+    return lowered
+
+
+def _temporary_bytes(program: Any) -> int:
+    analysis = program.memory_analysis()
+    return 0 if analysis is None else analysis.temp_size_in_bytes

@@ -1,0 +1,137 @@
+"""Whether a setting fits, known before anything is allocated."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from server.engine.config import EngineConfig
+from server.models.spec import ModelSpec
+
+GIB = 2**30
+
+
+class DoesNotFitError(ValueError):
+    """The setting needs more memory than a device has."""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes on the fullest device."""
+
+    weights: int
+    cache: int
+    temporaries: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.cache + self.temporaries
+
+    def __str__(self) -> str:
+        return (
+            f"weights {self.weights / GIB:.2f} + cache {self.cache / GIB:.2f} + temporaries "
+            f"{self.temporaries / GIB:.2f} = {self.total / GIB:.2f} GiB"
+        )
+
+
+def tree_bytes(shapes: Any, shardings: Any) -> int:
+    """Bytes per device of a tree of shapes under shardings, which may stand for whole subtrees."""
+    pairs = zip(
+        jax.tree.leaves(shapes), jax.tree.leaves(jax.tree.broadcast(shardings, shapes)), strict=True
+    )
+    return sum(
+        math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf, sharding in pairs
+    )
+
+
+def estimate_temporaries(model: ModelSpec, config: EngineConfig, itemsize: int) -> int:
+    """Bytes of activations, scores and logits of the largest prefill or decode step.
+
+    An upper estimate before compiling; the compiled programs state theirs exactly.
+    """
+    tokens = config.prefill_batch * config.chunks[-1]
+    keys = config.cache_length + config.chunks[-1]
+    scores = 2 * tokens * model.heads * keys * 4
+    wide = tokens * (3 * model.ffn + 4 * model.hidden) * max(itemsize, 4)
+    decode = config.slots * (3 * model.ffn + 4 * model.hidden + 3 * model.vocab) * 4
+    return max(scores + wide, decode)
+
+
+def check_fit(
+    name: str,
+    config: EngineConfig,
+    plan_for: Callable[[EngineConfig], MemoryPlan],
+    limit: int,
+    granule: int,
+) -> MemoryPlan:
+    """The plan of a setting that fits in `limit` bytes.
+
+    DoesNotFitError names the numbers and the largest batch that does. Batches are multiples of
+    `granule`, the number of devices that share the slots.
+    """
+    plan = plan_for(config)
+    if plan.total <= limit:
+        return plan
+    largest = largest_batch(config, plan_for, limit, granule)
+    advice = (
+        f"the largest batch that fits is {largest}"
+        if largest
+        else "no batch fits: use int8, a shorter cache length, or more devices"
+    )
+    raise DoesNotFitError(
+        f"{name} with batch {config.slots} and cache length {config.cache_length} needs {plan} per "
+        f"device, and {limit / GIB:.2f} GiB are free; {advice}"
+    )
+
+
+def largest_batch(
+    config: EngineConfig, plan_for: Callable[[EngineConfig], MemoryPlan], limit: int, granule: int
+) -> int:
+    """The most slots that fit, a multiple of `granule`; 0 when not even that many do."""
+
+    def fits(count: int) -> bool:
+        return plan_for(replace(config, slots=count * granule)).total <= limit
+
+    low, high = 0, 1
+    while high * granule < 2**20 and fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low * granule
+
+
+def free_bytes(devices: list[jax.Device]) -> int:
+    """Bytes that one device can still give. CPU devices share what the host has available."""
+    device = devices[0]
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    return _host_available() // len(devices)
+
+
+def _host_available() -> int:
+    available = 1 << 62
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        available = int(fields["MemAvailable"].split()[0]) * 1024
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and used.exists() and limit.read_text().strip() != "max":
+        # The page cache counts as used there but is given back under pressure.
+        available = min(available, int(limit.read_text()) - _unreclaimable(used))
+    return max(available, 0)
+
+
+def _unreclaimable(used: Path) -> int:
+    stat = Path("/sys/fs/cgroup/memory.stat")
+    files = 0
+    if stat.exists():
+        fields = dict(line.split() for line in stat.read_text().splitlines())
+        files = int(fields.get("inactive_file", 0)) + int(fields.get("active_file", 0))
+    return int(used.read_text()) - files

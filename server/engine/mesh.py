@@ -1,0 +1,79 @@
+"""Devices as a mesh that always exists, and what each array does on it.
+
+Two axes: "data" splits the slots, "model" splits heads, the MLP and the vocabulary. `model` sharding
+is a mesh of (1, n), `batch` sharding one of (n, 1), a single device (1, 1): nothing else differs.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from server.models.parameters import Layer, Parameters
+from server.models.spec import ModelSpec
+from server.quant.weight import Form, spec as partition_spec
+
+SHARDINGS = ("model", "batch")
+
+
+def make_mesh(devices: Sequence[jax.Device], sharding: str) -> Mesh:
+    """All devices on one of the two axes."""
+    if sharding not in SHARDINGS:
+        raise ValueError(f"sharding is {sharding!r}; allowed: {', '.join(SHARDINGS)}")
+    shape = (1, len(devices)) if sharding == "model" else (len(devices), 1)
+    return Mesh(np.asarray(devices).reshape(shape), ("data", "model"), (AxisType.Auto,) * 2)
+
+
+def parameter_shardings(model: ModelSpec, form: Form, mesh: Mesh) -> Parameters:
+    """A NamedSharding for each leaf of the parameters.
+
+    An axis that the devices do not divide evenly is kept whole on each of them.
+    """
+    heads = _model_axis(model.kv_heads, mesh)
+    inner = _model_axis(model.ffn, mesh)
+    layer = Layer(
+        attention_norm=partition_spec(),  # type: ignore[arg-type]
+        qkv=form.partition((heads, None, None), None),
+        qkv_bias=partition_spec(heads) if model.qkv_bias else None,  # type: ignore[arg-type]
+        out=form.partition((None,), heads),
+        mlp_norm=partition_spec(),  # type: ignore[arg-type]
+        gate_up=form.partition((None, inner), None),
+        down=form.partition((None,), inner),
+    )
+    specs = Parameters(
+        embedding=partition_spec(None, _model_axis(model.hidden, mesh)),  # type: ignore[arg-type]
+        layers=(layer,) * model.layers,
+        final_norm=partition_spec(),  # type: ignore[arg-type]
+        head=form.partition((_model_axis(model.vocab, mesh),), None),
+    )
+    return jax.tree.map(
+        lambda axes: NamedSharding(mesh, axes),
+        specs,
+        is_leaf=lambda leaf: isinstance(leaf, PartitionSpec),
+    )
+
+
+def cache_sharding(model: ModelSpec, mesh: Mesh) -> NamedSharding:
+    """For every array of the cache: slots over "data", key/value heads over "model"."""
+    return NamedSharding(mesh, PartitionSpec("data", _model_axis(model.kv_heads, mesh)))
+
+
+def slot_sharding(mesh: Mesh) -> NamedSharding:
+    """For per-slot state, [slots, ..]."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def whole(mesh: Mesh) -> NamedSharding:
+    """A copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def uneven_axes(model: ModelSpec, mesh: Mesh) -> list[str]:
+    """What stays whole on each device for not dividing evenly, for a notice to the user."""
+    sizes = {"kv_heads": model.kv_heads, "ffn": model.ffn, "vocab": model.vocab}
+    return [f"{name} {size}" for name, size in sizes.items() if size % mesh.shape["model"]]
+
+
+def _model_axis(size: int, mesh: Mesh) -> str | None:
+    return "model" if size % mesh.shape["model"] == 0 else None

@@ -1,0 +1,17 @@
+"""Models known by name."""
+
+import tomllib
+from functools import cache
+from importlib import resources
+
+from server.models.spec import ModelSpec
+
+
+@cache
+def catalogue() -> dict[str, ModelSpec]:
+    """Every named model."""
+    text = (resources.files("server.models") / "catalogue.toml").read_text()
+    return {
+        name: ModelSpec.from_dict({"name": name, **values})
+        for name, values in tomllib.loads(text).items()
+    }

@@ -1,0 +1,83 @@
+"""Weights kept in floating point."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from server.quant import cpu_kernel
+from server.quant.weight import spec
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Dense:
+    """w [*out, in] in the compute type."""
+
+    w: Float[Array, "*O I"]
+
+    def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:
+        """Accumulates in float32, returns the type of `x`."""
+        contract = (((x.ndim - 1,), (self.w.ndim - 1,)), ((), ()))
+        y = lax.dot_general(x, self.w, contract, preferred_element_type=jnp.float32)
+        return y.astype(x.dtype)
+
+
+@dataclass(frozen=True)
+class DenseForm:
+    """Plain storage in `dtype`."""
+
+    dtype: Any
+
+    def pack(self, w: np.ndarray) -> Dense:
+        """A cast."""
+        return Dense(w.astype(self.dtype))  # type: ignore[arg-type]
+
+    def random(self, key: jax.Array, out: tuple[int, ...], inputs: int) -> Dense:
+        """Normal values of standard deviation in**-0.5."""
+        values = jax.random.normal(key, (*out, inputs), self.dtype)
+        return Dense(values * jnp.asarray(inputs**-0.5, self.dtype))
+
+    def partition(self, out: tuple[str | None, ...], inputs: str | None) -> Dense:
+        """The axes as they are."""
+        return Dense(spec(*out, inputs))  # type: ignore[arg-type]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PackedDense:
+    """float32 weights in the CPU kernel's layout; `out` are the output axes."""
+
+    packed: Float[Array, "..."]
+    out: tuple[int, ...] = field(metadata={"static": True})
+
+    def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:
+        """The kernel's product over the flattened rows of `x`."""
+        y = cpu_kernel.f32_product(x.reshape(-1, x.shape[-1]), self.packed)
+        return y.reshape(*x.shape[:-1], *self.out)
+
+
+@dataclass(frozen=True)
+class PackedDenseForm:
+    """float32 for the CPU kernel; on one device only, so nothing is partitioned."""
+
+    def pack(self, w: np.ndarray) -> PackedDense:
+        """[*out, in] -> the kernel's layout."""
+        flat = np.asarray(w, np.float32).reshape(-1, w.shape[-1])
+        return PackedDense(cpu_kernel.pack_f32(flat), w.shape[:-1])
+
+    def random(self, key: jax.Array, out: tuple[int, ...], inputs: int) -> PackedDense:
+        """Normal values of standard deviation in**-0.5."""
+        shape = jax.eval_shape(
+            cpu_kernel.pack_f32, jax.ShapeDtypeStruct((math.prod(out), inputs), jnp.float32)
+        ).shape
+        return PackedDense(jax.random.normal(key, shape, jnp.float32) * inputs**-0.5, out)
+
+    def partition(self, out: tuple[str | None, ...], inputs: str | None) -> Any:
+        """Whole on its device."""
+        return spec()

@@ -1,0 +1,130 @@
+"""A GGUF file of the Llama or Qwen2 architecture, dequantized tensor by tensor."""
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGUFReader
+from gguf.quants import dequantize
+
+from server.models.spec import ModelSpec
+from server.weights.source import CheckpointError
+
+ARCHITECTURES = ("llama", "qwen2")
+
+_NAMES = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+}
+_LAYER_NAMES = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+class GGUFSource:
+    """Tensors under their Hugging Face names."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._reader = GGUFReader(path)
+        except (OSError, ValueError, KeyError, IndexError) as error:
+            raise CheckpointError(f"{path}: not a readable GGUF file: {error}") from error
+        self.spec = self._read_spec()
+
+    def names(self) -> set[str]:
+        """Every tensor in it, by its Hugging Face name."""
+        return set(self._tensors)
+
+    def tensor(self, name: str) -> np.ndarray:
+        """One tensor, float32."""
+        stored = self._tensors[name]
+        try:
+            values = np.asarray(dequantize(stored.data, stored.tensor_type), np.float32)
+            values = values.reshape([int(n) for n in reversed(stored.shape)])
+        except (ValueError, NotImplementedError) as error:
+            raise CheckpointError(f"{self.path}: tensor {name} cannot be read: {error}") from error
+        if self.spec.family == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
+            return _pair_halves(values, self.spec.head_dim)
+        return values
+
+    @cached_property
+    def _tensors(self) -> dict[str, Any]:
+        found = {}
+        for tensor in self._reader.tensors:
+            name = _hugging_face_name(tensor.name)
+            if name is not None:
+                found[name] = tensor
+        return found
+
+    def _read_spec(self) -> ModelSpec:
+        kind = self._value("general.architecture")
+        if kind not in ARCHITECTURES:
+            raise CheckpointError(
+                f"{self.path}: GGUF architecture {kind!r} is not supported; supported: "
+                f"{', '.join(ARCHITECTURES)}"
+            )
+        heads = self._value(f"{kind}.attention.head_count")
+        hidden = self._value(f"{kind}.embedding_length")
+        stored = {tensor.name: tensor for tensor in self._reader.tensors}
+        if "token_embd.weight" not in stored:
+            raise CheckpointError(f"{self.path}: tensor token_embd.weight is missing")
+        factors = stored.get("rope_freqs.weight")
+        eos = self._value("tokenizer.ggml.eos_token_id", None)
+        return ModelSpec(
+            name=self.path.stem,
+            family=kind,
+            hidden=hidden,
+            layers=self._value(f"{kind}.block_count"),
+            heads=heads,
+            kv_heads=self._value(f"{kind}.attention.head_count_kv", heads),
+            head_dim=self._value(f"{kind}.attention.key_length", hidden // heads),
+            ffn=self._value(f"{kind}.feed_forward_length"),
+            vocab=int(stored["token_embd.weight"].shape[1]),
+            max_positions=self._value(f"{kind}.context_length"),
+            rope_theta=float(self._value(f"{kind}.rope.freq_base", 10000.0)),
+            rope_factors=tuple(map(float, factors.data)) if factors is not None else None,
+            norm_eps=float(self._value(f"{kind}.attention.layer_norm_rms_epsilon")),
+            qkv_bias=kind == "qwen2",
+            tied="output.weight" not in stored,
+            bos_id=self._value("tokenizer.ggml.bos_token_id", None),
+            eos_ids=() if eos is None else (eos,),
+        )
+
+    def _value(self, key: str, *default: Any) -> Any:
+        field = self._reader.get_field(key)
+        if field is not None:
+            return field.contents()
+        if default:
+            return default[0]
+        raise CheckpointError(f"{self.path}: key {key} is missing")
+
+
+def _hugging_face_name(name: str) -> str | None:
+    for ours, theirs in _NAMES.items():
+        if name == theirs:
+            return ours
+    match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
+    if match is None:
+        return None
+    for ours, theirs in _LAYER_NAMES.items():
+        if match[2] == theirs:
+            return f"model.layers.{match[1]}.{ours}.{match[3]}"
+    return None
+
+
+def _pair_halves(w: np.ndarray, head_dim: int) -> np.ndarray:
+    """[N*H, D]: GGUF's Llama files interleave the two halves of a head; put them back in a row."""
+    heads = w.reshape(-1, head_dim // 2, 2, w.shape[-1])
+    return np.ascontiguousarray(heads.swapaxes(1, 2)).reshape(w.shape)

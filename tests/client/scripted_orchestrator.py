@@ -1,0 +1,142 @@
+"""A real Orchestrator server that does what the first word of the prompt says.
+
+Run as a process of its own, so that it can be killed and shares no interpreter with the client:
+`python scripted_orchestrator.py --ttft 0.05 --itl 0.01`; prints its port when it listens.
+"""
+
+import argparse
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import grpc.aio
+
+from protos import orchestrator_pb2 as pb
+from protos.orchestrator_pb2_grpc import (
+    OrchestratorServicer,
+    add_OrchestratorServicer_to_server,
+)
+
+Responses = AsyncIterator[pb.DecodeResponse]
+
+
+class Scripted(OrchestratorServicer):
+    """Token k of a request leaves `ttft + k * itl` seconds after the request came."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self._given = given
+        self._health_checks = 0
+
+    async def HealthCheck(self, request, context):
+        self._health_checks += 1
+        return pb.HealthCheckResponse(is_live=self._health_checks > self._given.not_live)
+
+    async def Decode(self, request, context) -> Responses:
+        script = request.text_content.text.split(" ")[0]
+        behave = getattr(self, f"_{script}", self._tokens)
+        async for response in behave(request, context):
+            yield response
+
+    async def _tokens(self, request, context) -> Responses:
+        """JetStream's manner: an empty message first, and with --jetstream an empty one last."""
+        yield pb.DecodeResponse(initial_content=pb.DecodeResponse.InitialContent())
+        async for index in self._paced(request.max_tokens):
+            yield self._message([index], last=index == request.max_tokens - 1, request=request)
+        if self._given.jetstream:
+            yield _samples(pb.DecodeResponse.StreamContent.Sample())
+
+    async def _burst(self, request, context) -> Responses:
+        """Four tokens a message."""
+        async for index in self._paced(request.max_tokens // 4):
+            ids = range(4 * index, 4 * index + 4)
+            yield self._message(ids, last=ids[-1] == request.max_tokens - 1, request=request)
+
+    async def _textual(self, request, context) -> Responses:
+        """Text without token ids, two letters a message."""
+        async for index in self._paced(request.max_tokens // 2):
+            sample = pb.DecodeResponse.StreamContent.Sample(text="ab")
+            if 2 * index + 2 >= request.max_tokens:
+                sample.finish_reason = pb.FINISH_REASON_LENGTH
+            yield _samples(sample)
+
+    async def _early(self, request, context) -> Responses:
+        """An end-of-sequence token after three, unless it is to be ignored."""
+        length = request.max_tokens if request.ignore_eos else 3
+        async for index in self._paced(length):
+            yield self._message([index], last=index == length - 1, request=request)
+
+    async def _refuse(self, request, context) -> Responses:
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full")
+        yield pb.DecodeResponse()
+
+    async def _unwell(self, request, context) -> Responses:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "the engine is lost")
+        yield pb.DecodeResponse()
+
+    async def _break(self, request, context) -> Responses:
+        async for index in self._paced(2):
+            yield self._message([index], last=False, request=request)
+        await context.abort(grpc.StatusCode.INTERNAL, "the step failed")
+
+    async def _cut(self, request, context) -> Responses:
+        async for index in self._paced(2):
+            yield self._message([index], last=False, request=request)
+
+    async def _nothing(self, request, context) -> Responses:
+        yield pb.DecodeResponse(initial_content=pb.DecodeResponse.InitialContent())
+        yield _samples(pb.DecodeResponse.StreamContent.Sample())
+
+    async def _silent(self, request, context) -> Responses:
+        await asyncio.sleep(3600)
+        yield pb.DecodeResponse()
+
+    async def _stuck(self, request, context) -> Responses:
+        async for index in self._paced(2):
+            yield self._message([index], last=False, request=request)
+        await asyncio.sleep(3600)
+
+    async def _paced(self, count: int) -> AsyncIterator[int]:
+        start = time.perf_counter() + self._given.ttft
+        for index in range(count):
+            await asyncio.sleep(max(0.0, start + index * self._given.itl - time.perf_counter()))
+            yield index
+
+    def _message(self, ids, last: bool, request) -> pb.DecodeResponse:
+        sample = pb.DecodeResponse.StreamContent.Sample(text="x" * len(ids), token_ids=ids)
+        if self._given.jetstream or not last:
+            return _samples(sample)
+        sample.finish_reason = pb.FINISH_REASON_LENGTH
+        prompt = request.token_content.token_ids or request.text_content.text.encode()
+        return pb.DecodeResponse(
+            stream_content=pb.DecodeResponse.StreamContent(samples=[sample]),
+            usage=pb.Usage(
+                # The test tokenizer: a token a byte, and a beginning-of-sequence token.
+                prompt_tokens=len(prompt) + (not request.has_bos),
+                completion_tokens=ids[-1] + 1,
+            ),
+            timing=pb.Timing(queue_seconds=0.25, prefill_seconds=0.5),
+        )
+
+
+def _samples(sample) -> pb.DecodeResponse:
+    return pb.DecodeResponse(stream_content=pb.DecodeResponse.StreamContent(samples=[sample]))
+
+
+async def _serve(given: argparse.Namespace) -> None:
+    server = grpc.aio.server(options=[("grpc.max_concurrent_streams", given.streams)])
+    add_OrchestratorServicer_to_server(Scripted(given), server)
+    port = server.add_insecure_port("localhost:0")
+    await server.start()
+    print(port, flush=True)
+    # A test that dies leaves no server behind.
+    await server.wait_for_termination(timeout=120)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--ttft", type=float, default=0.05)
+    parser.add_argument("--itl", type=float, default=0.005)
+    parser.add_argument("--not-live", type=int, default=0, help="health checks that say not live")
+    parser.add_argument("--streams", type=int, default=10_000, help="most streams a connection")
+    parser.add_argument("--jetstream", action="store_true", help="none of our own fields")
+    asyncio.run(_serve(parser.parse_args()))
