@@ -15,8 +15,8 @@ from client.workloads.sharegpt import STARTERS, ShareGPTRules
 
 DATASETS = ("sharegpt", "sharegpt-hub")
 WARMUP_MODES = ("none", "sampled", "full")
-# Many servers and proxies allow 100 to 128 streams a connection; gRPC would queue the rest unseen.
-_STREAMS_A_CHANNEL = 100
+# Many servers and proxies allow 100 streams a connection; the rest would be queued or refused.
+_STREAMS_A_CHANNEL = 80
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _add_target(group: argparse._ArgumentGroup) -> None:
         help="only connect; do not ask HealthCheck",
     )  # fmt: skip
     group.add_argument(
-        "--channels", type=int, help="connections (default: one for each 100 requests, 4 at least)"
+        "--channels", type=int, help="connections (default: one for each 80 requests, 4 at least)"
     )
 
 

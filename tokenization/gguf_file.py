@@ -43,6 +43,10 @@ def load_gguf(path: Path) -> Tokenizer:
         control = _of_kind(fields, CONTROL)
     except KeyError as error:
         raise TokenizerError(f"{path} lacks {_KEY}{error.args[0]}") from error
+    except TokenizerError:
+        raise
+    except ValueError as error:
+        raise TokenizerError(f"{path} has a broken vocabulary: {error}") from error
     bos_id = fields.get("bos_token_id")
     ends = frozenset(fields[key] for key in _ENDS if key in fields)
     return Tokenizer(
@@ -103,5 +107,5 @@ def _chat(metadata: Mapping[str, Any], fields: Mapping[str, Any]) -> ChatTemplat
         return None
     tokens = fields["tokens"]
     names = {"bos_token": "bos_token_id", "eos_token": "eos_token_id"}
-    given = {name: fields[key] for name, key in names.items() if key in fields}
-    return ChatTemplate(source, {name: tokens[token_id] for name, token_id in given.items()})
+    given = {name: fields.get(key, len(tokens)) for name, key in names.items()}
+    return ChatTemplate(source, {name: tokens[i] for name, i in given.items() if i < len(tokens)})

@@ -8,7 +8,7 @@ from tokenization.errors import TokenizerError
 from tokenization.pieces import Pieces
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tokenizer:
     """Reads and writes one model's token ids. Safe to share between threads.
 

@@ -12,6 +12,9 @@ from client.results.notes import notes
 from client.results.records import Outcome, Record
 from client.workloads.selection import Selection
 
+# Of one core; above it, messages wait for the client (Python runs on one core at a time).
+_BUSY = 0.85
+
 
 @dataclass(frozen=True)
 class Warmup:
@@ -63,7 +66,15 @@ class Run:
     @cached_property
     def notes(self) -> list[str]:
         """What a reader must know to read the figures rightly."""
-        return [*self._workload_notes(), *notes(self.records, self.options.target.ignore_eos)]
+        found = [*self._workload_notes(), *self._client_notes()]
+        return [*found, *notes(self.records, self.options.target.ignore_eos)]
+
+    def _client_notes(self) -> list[str]:
+        if self.figures["client_cpu_share"] is None or self.figures["client_cpu_share"] < _BUSY:
+            return []
+        return [
+            "the client was as busy as it can be: latencies and throughput may be its own limit"
+        ]
 
     def _workload_notes(self) -> list[str]:
         found = []

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 OK = "OK"
 TIMEOUT = "timeout"
 CONNECTION_LOST = "connection lost"
+STREAM_REFUSED = "stream refused"
+STREAM_RESET = "stream reset"
 
 
 @dataclass(slots=True)

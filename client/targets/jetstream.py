@@ -1,6 +1,7 @@
 """A server that speaks JetStream's Orchestrator service over gRPC."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,16 @@ import grpc
 import grpc.aio
 
 from client.errors import NotReadyError, UsageError
-from client.targets.exchange import CONNECTION_LOST, OK, TIMEOUT, Answer, Exchange, Piece
+from client.targets.exchange import (
+    CONNECTION_LOST,
+    OK,
+    STREAM_REFUSED,
+    STREAM_RESET,
+    TIMEOUT,
+    Answer,
+    Exchange,
+    Piece,
+)
 from client.workloads.prompt import Prompt
 from protos import orchestrator_pb2 as pb
 from protos.orchestrator_pb2_grpc import OrchestratorStub
@@ -18,10 +28,16 @@ from protos.orchestrator_pb2_grpc import OrchestratorStub
 _DECODE = "/jetstream_proto.Orchestrator/Decode"
 _ANY_ADDRESS = {"0.0.0.0", "::", "[::]", ""}
 _FINISH = {pb.FINISH_REASON_STOP: "stop", pb.FINISH_REASON_LENGTH: "length"}
-# How grpc words a failure of the connection itself; a server may also answer UNAVAILABLE.
-_TRANSPORT = (
-    "socket closed", "connection reset", "broken pipe", "recvmsg", "goaway", "failed to connect",
-    "connection refused", "end of tcp stream", "ping timeout", "stream removed", "rst_stream",
+# How grpc words a failure below itself, the first that fits; a server may also answer UNAVAILABLE.
+_TRANSPORT = {
+    "rst_stream with error code 7": STREAM_REFUSED,
+    "rst_stream": STREAM_RESET,
+} | dict.fromkeys(
+    (
+        "socket closed", "connection reset", "broken pipe", "recvmsg", "goaway",
+        "failed to connect", "connection refused", "end of tcp stream", "ping timeout",
+    ),
+    CONNECTION_LOST,
 )  # fmt: skip
 _OPTIONS = [
     # Channels to one address would otherwise share one connection.
@@ -57,20 +73,19 @@ class JetStreamSettings:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        allowed = {
-            "port: 1 to 65535": 1 <= self.port <= 65535,
-            "channels: 1 or more": self.channels >= 1,
-            "request timeout: seconds above 0": 0 < self.request_timeout < float("inf"),
-            "connect timeout: seconds above 0": 0 < self.connect_timeout < float("inf"),
-            "send: text or tokens": self.send in ("text", "tokens"),
-            "temperature: 0 or more": 0 <= self.temperature < float("inf"),
-            "top-k: 0 (no limit) or more": self.top_k >= 0,
-            "top-p: above 0, up to 1 (no limit)": 0 < self.top_p <= 1,
-        }
-        for rule, held in allowed.items():
+        rules = (
+            ("port", 1 <= self.port <= 65535, "1 to 65535"),
+            ("channels", self.channels >= 1, "1 or more"),
+            ("request_timeout", 0 < self.request_timeout < math.inf, "seconds above 0"),
+            ("connect_timeout", 0 < self.connect_timeout < math.inf, "seconds above 0"),
+            ("send", self.send in ("text", "tokens"), "text or tokens"),
+            ("temperature", 0 <= self.temperature < math.inf, "0 (greedy) or more"),
+            ("top_k", self.top_k >= 0, "0 (no limit) or more"),
+            ("top_p", 0 < self.top_p <= 1, "above 0, up to 1 (no limit)"),
+        )
+        for name, held, allowed in rules:
             if not held:
-                name = rule.split(":")[0].replace(" ", "_")
-                raise UsageError(f"{rule}; got {getattr(self, name)!r}")
+                raise UsageError(f"{name}: {allowed}; got {getattr(self, name)!r}")
 
     @property
     def address(self) -> str:
@@ -141,9 +156,9 @@ class JetStreamTarget:
         own_deadline = elapsed >= 0.99 * self._settings.request_timeout
         if code is grpc.StatusCode.DEADLINE_EXCEEDED and own_deadline:
             return TIMEOUT, f"no end within {self._settings.request_timeout:g} s"
-        broken = any(word in detail.lower() for word in _TRANSPORT)
-        if broken and code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL):
-            return CONNECTION_LOST, detail
+        if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL):
+            found = (cause for words, cause in _TRANSPORT.items() if words in detail.lower())
+            return next(found, code.name), detail
         return code.name, detail
 
     async def _wait_until_ready(self, report: Callable[[str], None]) -> None:

@@ -43,6 +43,20 @@ class EngineConfig:
         return (*spans, self.cache_length)
 
     @property
+    def prefills(self) -> tuple[tuple[int, int], ...]:
+        """(length, span) of every prefill program.
+
+        First chunks come in every length and read nothing before them. Later ones, which are rarer,
+        read the whole cache and are padded to one of two lengths: each program takes seconds to
+        compile.
+        """
+        later = sorted({self.chunks[-1], self.chunks[len(self.chunks) // 2]})
+        return (
+            *((length, 0) for length in self.chunks),
+            *((length, self.cache_length) for length in later),
+        )
+
+    @property
     def chunks(self) -> tuple[int, ...]:
         """The lengths that a chunk of prompt is padded to."""
         longest = min(self.chunk, self.cache_length)

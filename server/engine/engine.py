@@ -45,6 +45,11 @@ class EnginePlan:
         """For each leaf of the parameters."""
         return meshes.parameter_shardings(self.model, self.backend.form, self.mesh)
 
+    @property
+    def mlp_blocks(self) -> int:
+        """As in WeightShapes."""
+        return meshes.mlp_blocks(self.model, self.mesh)
+
     def memory(self, parameters: Any, config: EngineConfig | None = None) -> MemoryPlan:
         """Bytes per device; `parameters` may be shapes only."""
         config = config or self.config
@@ -149,8 +154,10 @@ class JaxEngine:
         """Reads one chunk for each of up to `prefill_batch` slots."""
         config = self._plan.config
         longest = max(len(chunk.tokens) for chunk in chunks)
-        length = next(size for size in config.chunks if size >= longest)
-        span = config.cache_length if any(chunk.start for chunk in chunks) else 0
+        wanted = config.cache_length if any(chunk.start for chunk in chunks) else 0
+        length, span = next(
+            (size, span) for size, span in config.prefills if size >= longest and span == wanted
+        )
         packed = states.pack(chunks, config.prefill_batch, length, config.slots)
         self._cache, self._state, out = self._programs["prefill", length, span](
             self._parameters, self._cache, self._state, jax.device_put(packed, self._whole)
@@ -240,13 +247,12 @@ def _lower(plan: EnginePlan, parameters: Any, cache: Any, state: Any) -> dict[tu
         lowered["decode", span] = decode.lower(
             parameters, cache, state, span=span, steps=config.steps
         )
-    for length in config.chunks:
+    for length, span in config.prefills:
         shape = (config.prefill_batch, states.COLUMNS + length)
         packed = jax.ShapeDtypeStruct(shape, np.int32, sharding=meshes.whole(mesh))
-        for span in (0, config.cache_length):
-            lowered["prefill", length, span] = prefill.lower(
-                parameters, cache, state, packed, span=span
-            )
+        lowered["prefill", length, span] = prefill.lower(
+            parameters, cache, state, packed, span=span
+        )
     released = jax.ShapeDtypeStruct((config.slots,), bool, sharding=kept[1])
     lowered["release",] = release.lower(state, released)
     return lowered

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from server.models.parameters import Layer, Parameters
+from server.models.parameters import Layer, Parameters, WeightShapes
 from server.models.spec import ModelSpec
 from server.quant.weight import Form, spec as partition_spec
 
@@ -32,26 +32,32 @@ def parameter_shardings(model: ModelSpec, form: Form, mesh: Mesh) -> Parameters:
     """
     heads = _model_axis(model.kv_heads, mesh)
     inner = _model_axis(model.ffn, mesh)
+    sizes = WeightShapes(model, mlp_blocks(model, mesh))
     layer = Layer(
         attention_norm=partition_spec(),  # type: ignore[arg-type]
-        qkv=form.partition((heads, None, None), None),
+        qkv=form.partition(sizes.qkv, heads, None),
         qkv_bias=partition_spec(heads) if model.qkv_bias else None,  # type: ignore[arg-type]
-        out=form.partition((None,), heads),
+        out=form.partition(sizes.hidden, None, heads),
         mlp_norm=partition_spec(),  # type: ignore[arg-type]
-        gate_up=form.partition((None, inner), None),
-        down=form.partition((None,), inner),
+        gate_up=form.partition(sizes.gate_up, inner, None),
+        down=form.partition(sizes.hidden, None, inner),
     )
     specs = Parameters(
         embedding=partition_spec(None, _model_axis(model.hidden, mesh)),  # type: ignore[arg-type]
         layers=(layer,) * model.layers,
         final_norm=partition_spec(),  # type: ignore[arg-type]
-        head=form.partition((_model_axis(model.vocab, mesh),), None),
+        head=form.partition(sizes.head, _model_axis(model.vocab, mesh), None),
     )
     return jax.tree.map(
         lambda axes: NamedSharding(mesh, axes),
         specs,
         is_leaf=lambda leaf: isinstance(leaf, PartitionSpec),
     )
+
+
+def mlp_blocks(model: ModelSpec, mesh: Mesh) -> int:
+    """The blocks that gate and up alternate in: one for each device that shares the MLP."""
+    return mesh.shape["model"] if _model_axis(model.ffn, mesh) else 1
 
 
 def cache_sharding(model: ModelSpec, mesh: Mesh) -> NamedSharding:

@@ -140,8 +140,9 @@ def _attention(
 
 
 def _mlp(layer: Layer, x: Float[Array, "N T D"]) -> Float[Array, "N T D"]:
-    both = layer.gate_up(x)  # [N,T,2,F]
-    return layer.down(jax.nn.silu(both[..., 0, :]) * both[..., 1, :])
+    both = layer.gate_up(x)  # [N,T,C,2,F/C]
+    inner = jax.nn.silu(both[..., 0, :]) * both[..., 1, :]
+    return layer.down(inner.reshape(*x.shape[:2], -1))  # [N,T,C,F/C] -> [N,T,F]
 
 
 def _norm(x: Float[Array, "... D"], weight: Float[Array, "D"], eps: float) -> Float[Array, "... D"]:

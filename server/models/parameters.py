@@ -1,12 +1,40 @@
 """A model's weights as one pytree of frozen dataclasses."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 from jaxtyping import Array, Float
 
+from server.models.spec import ModelSpec
 from server.quant.weight import Weight
+
+
+@dataclass(frozen=True)
+class WeightShapes:
+    """The output axes of each weight, for a model whose MLP stands in `blocks` blocks."""
+
+    model: ModelSpec
+    blocks: int
+
+    @property
+    def qkv(self) -> tuple[int, int, int]:
+        """K, G+2, H."""
+        return (self.model.kv_heads, self.model.group + 2, self.model.head_dim)
+
+    @property
+    def gate_up(self) -> tuple[int, int, int]:
+        """C, 2, F/C."""
+        return (self.blocks, 2, self.model.ffn // self.blocks)
+
+    @property
+    def hidden(self) -> tuple[int]:
+        """D."""
+        return (self.model.hidden,)
+
+    @property
+    def head(self) -> tuple[int]:
+        """V."""
+        return (self.model.vocab,)
 
 
 @jax.tree_util.register_dataclass
@@ -15,7 +43,8 @@ class Layer:
     """One block. Fused projections keep their axes, so that sharding an axis is sharding a head.
 
     qkv maps [.., D] to [.., K, G+2, H]: for each key/value head its G queries, its key, its value.
-    gate_up maps [.., D] to [.., 2, F].
+    gate_up maps [.., D] to [.., C, 2, F/C]: gate and up alternate in C blocks, one for each device
+    that shares the MLP.
     """
 
     attention_norm: Float[Array, "D"]
@@ -36,8 +65,3 @@ class Parameters:
     layers: tuple[Layer, ...]
     final_norm: Float[Array, "D"]
     head: Weight
-
-
-def map_layers(build: Callable[[int], Layer], count: int) -> tuple[Layer, ...]:
-    """Layers 0..count-1, one at a time, so that a loader holds one full-precision layer at most."""
-    return tuple(build(index) for index in range(count))

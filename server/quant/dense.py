@@ -11,21 +11,22 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from server.quant import cpu_kernel
-from server.quant.weight import spec
+from server.quant.weight import flatten, spec, unflatten
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Dense:
-    """w [*out, in] in the compute type."""
+    """w [outputs, in] in the compute type; `out` are the output axes."""
 
-    w: Float[Array, "*O I"]
+    w: Float[Array, "N I"]
+    out: tuple[int, ...] = field(metadata={"static": True})
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:
         """Accumulates in float32, returns the type of `x`."""
-        contract = (((x.ndim - 1,), (self.w.ndim - 1,)), ((), ()))
+        contract = (((x.ndim - 1,), (1,)), ((), ()))
         y = lax.dot_general(x, self.w, contract, preferred_element_type=jnp.float32)
-        return y.astype(x.dtype)
+        return unflatten(y, x, self.out)
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,16 @@ class DenseForm:
 
     def pack(self, w: np.ndarray) -> Dense:
         """A cast."""
-        return Dense(w.astype(self.dtype))  # type: ignore[arg-type]
+        return Dense(flatten(w).astype(self.dtype), w.shape[:-1])  # type: ignore[arg-type]
 
     def random(self, key: jax.Array, out: tuple[int, ...], inputs: int) -> Dense:
         """Normal values of standard deviation in**-0.5."""
-        values = jax.random.normal(key, (*out, inputs), self.dtype)
-        return Dense(values * jnp.asarray(inputs**-0.5, self.dtype))
+        values = jax.random.normal(key, (math.prod(out), inputs), self.dtype)
+        return Dense(values * jnp.asarray(inputs**-0.5, self.dtype), out)
 
-    def partition(self, out: tuple[str | None, ...], inputs: str | None) -> Dense:
-        """The axes as they are."""
-        return Dense(spec(*out, inputs))  # type: ignore[arg-type]
+    def partition(self, out: tuple[int, ...], rows: str | None, inputs: str | None) -> Dense:
+        """Both axes."""
+        return Dense(spec(rows, inputs), out)  # type: ignore[arg-type]
 
 
 @jax.tree_util.register_dataclass
@@ -59,7 +60,7 @@ class PackedDense:
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:
         """The kernel's product over the flattened rows of `x`."""
         y = cpu_kernel.f32_product(x.reshape(-1, x.shape[-1]), self.packed)
-        return y.reshape(*x.shape[:-1], *self.out)
+        return unflatten(y, x, self.out)
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,7 @@ class PackedDenseForm:
 
     def pack(self, w: np.ndarray) -> PackedDense:
         """[*out, in] -> the kernel's layout."""
-        flat = np.asarray(w, np.float32).reshape(-1, w.shape[-1])
-        return PackedDense(cpu_kernel.pack_f32(flat), w.shape[:-1])
+        return PackedDense(cpu_kernel.pack_f32(flatten(w).astype(np.float32)), w.shape[:-1])
 
     def random(self, key: jax.Array, out: tuple[int, ...], inputs: int) -> PackedDense:
         """Normal values of standard deviation in**-0.5."""
@@ -78,6 +78,6 @@ class PackedDenseForm:
         ).shape
         return PackedDense(jax.random.normal(key, shape, jnp.float32) * inputs**-0.5, out)
 
-    def partition(self, out: tuple[str | None, ...], inputs: str | None) -> Any:
+    def partition(self, out: tuple[int, ...], rows: str | None, inputs: str | None) -> PackedDense:
         """Whole on its device."""
-        return spec()
+        return PackedDense(spec(), out)  # type: ignore[arg-type]

@@ -22,44 +22,46 @@ from jax import lax
 from jaxtyping import Array, Float, Int8 as Int8Array, UInt8
 
 from server.quant import cpu_kernel
-from server.quant.weight import spec
+from server.quant.weight import flatten, spec, unflatten
 
 LOW_STEP = 254.0  # lo counts in units of s / 254: half a step of hi is 127 of them
 MIN_ROWS = 8  # XLA's int8 product of fewer rows is 20 times slower on CPU than of 8
 
 
 def quantize(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[*out, in] float -> codes int8 [*out, in], scale float32 [*out]. A zero channel stays zero."""
+    """[N, in] float -> codes int8 [N, in], scale float32 [N]. A zero channel stays zero."""
     w = np.asarray(w, np.float32)
     scale = np.max(np.abs(w), axis=-1) / np.float32(127.0)
-    divisor = np.where(scale > 0, scale, np.float32(1.0))[..., None]
+    divisor = np.where(scale > 0, scale, np.float32(1.0))[:, None]
     return np.rint(w / divisor).astype(np.int8), scale
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Int8:
-    """Codes q [*out, in] and scale [*out]; the activation stays in its own type."""
+    """Codes q and their scales; the activation stays in its own type."""
 
-    q: Int8Array[Array, "*O I"]
-    scale: Float[Array, "*O"]
+    q: Int8Array[Array, "N I"]
+    scale: Float[Array, "N"]
+    out: tuple[int, ...] = field(metadata={"static": True})
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:
         """(x @ q) * scale, accumulated in float32."""
-        contract = (((x.ndim - 1,), (self.q.ndim - 1,)), ((), ()))
+        contract = (((x.ndim - 1,), (1,)), ((), ()))
         y = lax.dot_general(
             x, self.q.astype(x.dtype), contract, preferred_element_type=jnp.float32
         )
-        return (y * self.scale).astype(x.dtype)
+        return unflatten(y * self.scale, x, self.out)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TwoTermInt8:
-    """Codes q [*out, in] and scale [*out]; the activation in two int8 terms."""
+    """Codes q and their scales; the activation in two int8 terms."""
 
-    q: Int8Array[Array, "*O I"]
-    scale: Float[Array, "*O"]
+    q: Int8Array[Array, "N I"]
+    scale: Float[Array, "N"]
+    out: tuple[int, ...] = field(metadata={"static": True})
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:
         """Both terms as rows of one int8 product, so the weights are read once."""
@@ -67,14 +69,15 @@ class TwoTermInt8:
         count = rows.shape[0]
         padded = jnp.pad(rows, ((0, max(0, MIN_ROWS // 2 - count)), (0, 0)))
         high, low, step = split(padded)
-        contract = (((1,), (self.q.ndim - 1,)), ((), ()))
         y = lax.dot_general(
-            jnp.concatenate([high, low]), self.q, contract, preferred_element_type=jnp.int32
+            jnp.concatenate([high, low]),
+            self.q,
+            (((1,), (1,)), ((), ())),
+            preferred_element_type=jnp.int32,
         ).astype(jnp.float32)
         y_high, y_low = jnp.split(y, 2)
-        step = step.reshape(-1, *(1 for _ in self.scale.shape))
         y = (y_high * step + y_low * (step / LOW_STEP)) * self.scale
-        return y[:count].reshape(*x.shape[:-1], *self.scale.shape).astype(x.dtype)
+        return unflatten(y[:count], x, self.out)
 
 
 def split(
@@ -100,7 +103,7 @@ class PackedInt8:
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:
         """The kernel's product over the flattened rows of `x`."""
         y = cpu_kernel.int8_product(x.reshape(-1, x.shape[-1]), self.packed, self.scale)
-        return y.reshape(*x.shape[:-1], *self.out)
+        return unflatten(y, x, self.out)
 
 
 @dataclass(frozen=True)
@@ -111,15 +114,16 @@ class Int8Form:
 
     def pack(self, w: np.ndarray) -> Any:
         """Quantizes."""
-        return self.weight(*quantize(w))  # type: ignore[arg-type]
+        return self.weight(*quantize(flatten(w)), w.shape[:-1])  # type: ignore[arg-type]
 
     def random(self, key: jax.Array, out: tuple[int, ...], inputs: int) -> Any:
         """Uniform codes; scales that give a standard deviation of in**-0.5."""
-        return self.weight(_random_codes(key, (*out, inputs)), _random_scale(out, inputs))
+        count = math.prod(out)
+        return self.weight(_random_codes(key, (count, inputs)), _random_scale(count, inputs), out)
 
-    def partition(self, out: tuple[str | None, ...], inputs: str | None) -> Any:
-        """Scales follow the output axes."""
-        return self.weight(spec(*out, inputs), spec(*out))  # type: ignore[arg-type]
+    def partition(self, out: tuple[int, ...], rows: str | None, inputs: str | None) -> Any:
+        """Scales follow the outputs."""
+        return self.weight(spec(rows, inputs), spec(rows), out)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ class PackedInt8Form:
 
     def pack(self, w: np.ndarray) -> PackedInt8:
         """Quantizes and packs."""
-        codes, scale = quantize(w.reshape(-1, w.shape[-1]))
+        codes, scale = quantize(flatten(w))
         return PackedInt8(cpu_kernel.pack_int8(codes), scale, w.shape[:-1])  # type: ignore[arg-type]
 
     def random(self, key: jax.Array, out: tuple[int, ...], inputs: int) -> PackedInt8:
@@ -138,17 +142,17 @@ class PackedInt8Form:
             cpu_kernel.pack_int8, jax.ShapeDtypeStruct((count, inputs), jnp.int8)
         )
         codes = jax.random.bits(key, packed.shape, jnp.uint8)
-        return PackedInt8(codes, _random_scale((count,), inputs), out)
+        return PackedInt8(codes, _random_scale(count, inputs), out)
 
-    def partition(self, out: tuple[str | None, ...], inputs: str | None) -> Any:
+    def partition(self, out: tuple[int, ...], rows: str | None, inputs: str | None) -> PackedInt8:
         """Whole on its device."""
-        return spec()
+        return PackedInt8(spec(), spec(), out)  # type: ignore[arg-type]
 
 
 def _random_codes(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return lax.bitcast_convert_type(jax.random.bits(key, shape, jnp.uint8), jnp.int8)
 
 
-def _random_scale(out: tuple[int, ...], inputs: int) -> jax.Array:
+def _random_scale(count: int, inputs: int) -> jax.Array:
     # Uniform bytes have a standard deviation of 74.
-    return jnp.full(out, inputs**-0.5 / 74.0, jnp.float32)
+    return jnp.full(count, inputs**-0.5 / 74.0, jnp.float32)

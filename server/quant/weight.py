@@ -1,7 +1,8 @@
 """How a weight is stored and multiplied: one `Form` per scheme and backend.
 
-A weight maps [.., in] to [.., *out]. It is kept as [*out, in] (facts measured on CPU: int8 products
-run 10% faster that way; accelerators choose their own layout).
+A weight maps [.., in] to [.., *out]. It is kept flat, [outputs, in] (measured on CPU: int8 products
+run 10% faster that way, and XLA transposes a weight of more axes on every step; accelerators choose
+their own layout), so only the first of the output axes can be split over devices.
 """
 
 from typing import Any, Protocol
@@ -28,8 +29,18 @@ class Form(Protocol):
     def random(self, key: jax.Array, out: tuple[int, ...], inputs: int) -> Any:
         """Random values of the scale of a trained layer, made in the stored type at once."""
 
-    def partition(self, out: tuple[str | None, ...], inputs: str | None) -> Any:
-        """A Weight of PartitionSpecs, given the mesh axis of each axis of the weight."""
+    def partition(self, out: tuple[int, ...], rows: str | None, inputs: str | None) -> Any:
+        """A Weight of PartitionSpecs: the mesh axes of the first output axis and of the inputs."""
+
+
+def flatten(w: np.ndarray) -> np.ndarray:
+    """[*out, in] -> [outputs, in]."""
+    return w.reshape(-1, w.shape[-1])
+
+
+def unflatten(y: jax.Array, x: jax.Array, out: tuple[int, ...]) -> jax.Array:
+    """Rows [M, outputs] -> [.., *out] in the type of x [.., in]."""
+    return y.reshape(*x.shape[:-1], *out).astype(x.dtype)
 
 
 def spec(*axes: str | None) -> PartitionSpec:

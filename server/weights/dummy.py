@@ -6,18 +6,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from server.models.parameters import Layer, Parameters
+from server.models.parameters import Layer, Parameters, WeightShapes
 from server.models.spec import ModelSpec
 from server.quant.weight import Form
 
 Report = Callable[[int, int], None]
 
 
-def dummy_shapes(spec: ModelSpec, form: Form, compute: Any) -> Parameters:
+def dummy_shapes(spec: ModelSpec, form: Form, compute: Any, blocks: int) -> Parameters:
     """The shapes and types of the parameters, nothing allocated."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     ends = jax.eval_shape(lambda k: _ends(spec, form, compute, k), key)
-    layer = jax.eval_shape(lambda k: _layer(spec, form, compute, k), key)
+    layer = jax.eval_shape(lambda k: _layer(spec, form, compute, blocks, k), key)
     return Parameters(ends.embedding, (layer,) * spec.layers, ends.final_norm, ends.head)
 
 
@@ -26,13 +26,14 @@ def dummy_parameters(
     form: Form,
     compute: Any,
     shardings: Parameters,
+    blocks: int,
     seed: int = 0,
     report: Report = lambda done, of: None,
 ) -> Parameters:
     """Weights with the spread of a trained model. One layer is compiled once and run for each."""
     key = jax.random.key(seed)
     build = jax.jit(
-        lambda k: _layer(spec, form, compute, k), out_shardings=shardings.layers[0]
+        lambda k: _layer(spec, form, compute, blocks, k), out_shardings=shardings.layers[0]
     )
     layers = []
     for index in range(spec.layers):
@@ -56,15 +57,15 @@ def _ends(spec: ModelSpec, form: Form, compute: Any, key: jax.Array) -> Paramete
     )
 
 
-def _layer(spec: ModelSpec, form: Form, compute: Any, key: jax.Array) -> Layer:
+def _layer(spec: ModelSpec, form: Form, compute: Any, blocks: int, key: jax.Array) -> Layer:
     keys = jax.random.split(key, 4)
-    qkv = (spec.kv_heads, spec.group + 2, spec.head_dim)
+    sizes = WeightShapes(spec, blocks)
     return Layer(
         attention_norm=jnp.ones(spec.hidden, compute),
-        qkv=form.random(keys[0], qkv, spec.hidden),
-        qkv_bias=jnp.zeros(qkv, compute) if spec.qkv_bias else None,
-        out=form.random(keys[1], (spec.hidden,), spec.heads * spec.head_dim),
+        qkv=form.random(keys[0], sizes.qkv, spec.hidden),
+        qkv_bias=jnp.zeros(sizes.qkv, compute) if spec.qkv_bias else None,
+        out=form.random(keys[1], sizes.hidden, spec.heads * spec.head_dim),
         mlp_norm=jnp.ones(spec.hidden, compute),
-        gate_up=form.random(keys[2], (2, spec.ffn), spec.hidden),
-        down=form.random(keys[3], (spec.hidden,), spec.ffn),
+        gate_up=form.random(keys[2], sizes.gate_up, spec.hidden),
+        down=form.random(keys[3], sizes.hidden, spec.ffn),
     )

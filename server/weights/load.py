@@ -20,11 +20,12 @@ def load_parameters(
     form: Form,
     compute: Any,
     shardings: Parameters,
+    blocks: int,
     report: Report = lambda done, of: None,
 ) -> Parameters:
     """Reads every tensor once; the host holds one layer in float32 at most.
 
-    `shardings` has the shape of the result. `report(layers done, layers)` follows progress.
+    `shardings` has the shape of the result; `blocks` as in WeightShapes. `report(layers done, layers)` follows progress.
     CheckpointError names a tensor that is missing, misshapen or not known.
     """
     _check_names(source, spec)
@@ -37,7 +38,7 @@ def load_parameters(
     del head, embedding
     layers = []
     for index in range(spec.layers):
-        layer = _read_layer(source, spec, form, compute, index)
+        layer = _read_layer(source, spec, form, compute, blocks, index)
         layers.append(_place(layer, shardings.layers[index]))
         report(index + 1, spec.layers)
     norm = checked(source, "model.norm.weight", (spec.hidden,)).astype(compute)
@@ -50,7 +51,9 @@ def _place(values: Any, shardings: Any) -> Any:
     return jax.device_put(values, shardings)
 
 
-def _read_layer(source: Source, spec: ModelSpec, form: Form, compute: Any, index: int) -> Layer:
+def _read_layer(
+    source: Source, spec: ModelSpec, form: Form, compute: Any, blocks: int, index: int
+) -> Layer:
     def read(name: str, *shape: int) -> np.ndarray:
         return checked(source, f"model.layers.{index}.{name}", shape)
 
@@ -66,9 +69,8 @@ def _read_layer(source: Source, spec: ModelSpec, form: Form, compute: Any, index
     if spec.qkv_bias:
         parts = zip(("q", "k", "v"), (queries, keys, keys), strict=True)
         bias = fuse_qkv(spec, *(read(f"self_attn.{n}_proj.bias", width) for n, width in parts))
-    gate_up = np.stack(
-        [read("mlp.gate_proj.weight", spec.ffn, hidden), read("mlp.up_proj.weight", spec.ffn, hidden)]
-    )
+    halves = [read(f"mlp.{name}_proj.weight", spec.ffn, hidden) for name in ("gate", "up")]
+    gate_up = np.stack([half.reshape(blocks, -1, hidden) for half in halves], axis=1)
     return Layer(
         attention_norm=read("input_layernorm.weight", hidden).astype(compute),  # type: ignore[arg-type]
         qkv=form.pack(qkv),

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -141,6 +142,13 @@ def serving(
             engine.gate.set()
         thread.close()
         served.channel.close()
+
+
+def wait_until(holds, what: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end, f"it never happened: {what}"
+        time.sleep(0.002)
 
 
 def by_ids(ids: list[int], max_tokens: int = 4, **fields) -> pb.DecodeRequest:

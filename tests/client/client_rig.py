@@ -2,10 +2,13 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,56 @@ def serving(*arguments: str) -> Iterator[Server]:
             yield Server(int(process.stdout.readline()), process)
         finally:
             process.kill()
+
+
+class Link:
+    """A way to a server that can break in the middle of a stream. One thread a direction."""
+
+    def __init__(self, port: int) -> None:
+        self._server_port = port
+        self._listener = socket.create_server(("localhost", 0))
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._frozen = threading.Event()
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def half_close(self) -> None:
+        """No more bytes come from the server; the other direction stays open."""
+        self._frozen.set()
+        for near, _ in self._pairs:
+            near.shutdown(socket.SHUT_WR)
+
+    def freeze(self) -> None:
+        """No more bytes come from the server, and nothing says so."""
+        self._frozen.set()
+
+    def close(self) -> None:
+        """Lets go of every socket."""
+        for each in (self._listener, *(end for pair in self._pairs for end in pair)):
+            each.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("localhost", self._server_port))
+                self._pairs.append((near, far))
+                for ends in ((near, far, False), (far, near, True)):
+                    threading.Thread(target=self._carry, args=ends, daemon=True).start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket, breaks: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if not (breaks and self._frozen.is_set()):
+                    sink.sendall(data)
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 15) -> None:
+    """Returns when it has happened; fails after a while."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def conversation(prompt: str, reference: str, name: str = "c") -> dict[str, Any]:

@@ -123,7 +123,10 @@ def _samples(sample) -> pb.DecodeResponse:
 
 
 async def _serve(given: argparse.Namespace) -> None:
-    server = grpc.aio.server(options=[("grpc.max_concurrent_streams", given.streams)])
+    # By default gRPC cancels some of more than 1,000 calls that come at once.
+    waiting = ("max_pending_requests", "max_pending_requests_hard_limit")
+    options = [(f"grpc.server.{name}", 10_000) for name in waiting]
+    server = grpc.aio.server(options=[*options, ("grpc.max_concurrent_streams", given.streams)])
     add_OrchestratorServicer_to_server(Scripted(given), server)
     port = server.add_insecure_port("localhost:0")
     await server.start()

@@ -1,5 +1,6 @@
 """Figures against plain arithmetic written apart from them."""
 
+import itertools
 import math
 
 import numpy as np
@@ -53,9 +54,7 @@ def expanded(record):
 def test_first_token_tpot_and_gaps_add_up_to_the_whole(record):
     times = expanded(record)
     gaps = itls(record)
-    assert gaps.tolist() == [
-        later - sooner for sooner, later in zip(times, times[1:], strict=False)
-    ]
+    assert gaps.tolist() == [later - sooner for sooner, later in itertools.pairwise(times)]
     whole = times[-1] - record.sent
     assert math.isclose(ttft(record, record.sent) + gaps.sum(), whole, abs_tol=1e-9)
     if len(times) > 1:

@@ -127,7 +127,7 @@ def test_an_idle_loop_sleeps(start, collector):
     assert loop.drain(PATIENCE)
     before = time.process_time()
     time.sleep(0.2)
-    assert time.process_time() - before < 0.05
+    assert time.process_time() - before < 0.02
 
 
 def test_cancel_frees_the_slot_within_two_steps(start, collector):

@@ -103,6 +103,19 @@ def test_gguf_tokenizers_we_cannot_read(
         load_tokenizer(_gguf(tmp_path / "x.gguf", **fields))
 
 
+def test_a_gguf_merge_that_is_no_pair(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "llama")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["a", "b"])
+    writer.add_token_types([1, 1])
+    writer.add_token_merges(["ab"])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(TokenizerError, match="broken vocabulary"):
+        load_tokenizer(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

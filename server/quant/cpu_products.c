@@ -53,7 +53,7 @@ static void quantize_row(const Product* p, int64_t token) {
     largest = a > largest ? a : largest;
   }
   float step = largest / 127.0f;
-  float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+  float inverse = 127.0f / (largest > 1e-30f ? largest : 1e-30f);
   int32_t sum_hi = 0, sum_lo = 0;
   for (int64_t k = 0; k < p->inputs; k++) {
     float scaled = x[k] * inverse;
@@ -228,4 +228,49 @@ XLA_FFI_Error* loadstone_int8_product(XLA_FFI_CallFrame* frame) {
   free(p.step);
   free(p.excess);
   return failed ? fail(frame, "loadstone_int8_product: out of host memory") : NULL;
+}
+
+typedef struct { const float* x; const float* w; float* y; int64_t tokens, inputs, outputs; } Dense;
+
+static void dense_item(const Product* erased, int64_t item) {
+  const Dense* p = (const Dense*)erased;
+  int64_t last = p->outputs / LANES, end = (item + 1) * 6;
+  if (end > last) end = last;
+  for (int64_t block = item * 6; block < end; block++) {
+    const float* w = p->w + block * p->inputs * LANES;
+    for (int64_t row = 0; row < p->tokens; row += 8) {
+      int rows = p->tokens - row < 8 ? (int)(p->tokens - row) : 8;
+      const float* x[8];
+      __m512 sums[8];
+      for (int r = 0; r < 8; r++) {
+        x[r] = p->x + (row + (r < rows ? r : 0)) * p->inputs;
+        sums[r] = _mm512_setzero_ps();
+      }
+      for (int64_t k = 0; k < p->inputs; k++) {
+        __m512 weights = _mm512_loadu_ps(w + k * LANES);
+        for (int r = 0; r < 8; r++)
+          sums[r] = _mm512_fmadd_ps(_mm512_set1_ps(x[r][k]), weights, sums[r]);
+      }
+      for (int r = 0; r < rows; r++)
+        _mm512_storeu_ps(p->y + (row + r) * p->outputs + block * LANES, sums[r]);
+    }
+  }
+}
+
+XLA_FFI_Error* loadstone_f32_product(XLA_FFI_CallFrame* frame) {
+  if (frame->extension_start != NULL &&
+      frame->extension_start->type == XLA_FFI_Extension_Metadata) {
+    XLA_FFI_Metadata* metadata = ((XLA_FFI_Metadata_Extension*)frame->extension_start)->metadata;
+    metadata->api_version.major_version = XLA_FFI_API_MAJOR;
+    metadata->api_version.minor_version = XLA_FFI_API_MINOR;
+    return NULL;
+  }
+  if (frame->stage != XLA_FFI_ExecutionStage_EXECUTE) return NULL;
+  const XLA_FFI_Buffer* x = frame->args.args[0];
+  const XLA_FFI_Buffer* w = frame->args.args[1];
+  const XLA_FFI_Buffer* y = frame->rets.rets[0];
+  Dense p = {x->data, w->data, y->data, x->dims[0], x->dims[1], y->dims[1]};
+  if (parallel(frame, (const Product*)&p, (p.outputs / LANES + 5) / 6, dense_item))
+    return fail(frame, "out of host memory");
+  return NULL;
 }

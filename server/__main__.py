@@ -1,0 +1,198 @@
+"""`python -m server`: puts a server together from its rooms and runs it."""
+
+import argparse
+import asyncio
+import logging
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+import jax
+
+from server import options as command_line
+from server.api.config import ServerConfig
+from server.api.server import Server
+from server.engine.config import EngineConfig
+from server.engine.engine import JaxEngine
+from server.engine.open import ModelChoice, choose_model, open_engine
+from tokenization import (
+    Tokenizer,
+    TokenizerError,
+    default_model_path,
+    load_tokenizer,
+    verify_checksum,
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serves until SIGTERM or SIGINT. Returns 2 when the settings cannot be served."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    options = command_line.parse(arguments)
+    started = time.monotonic()
+    try:
+        devices = _devices(options)
+        choice = choose_model(
+            options.model, options.checkpoint, options.load_format, _embedded_model
+        )
+        tokenizer = _tokenizer(options, choice)
+        config = _server_config(options, choice)
+        engine = _engine(options, choice, tokenizer, devices)
+    except (ValueError, OSError, TokenizerError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.profiler_port is not None:
+        jax.profiler.start_server(options.profiler_port)
+    return asyncio.run(_serve(engine, tokenizer, config, options, choice, started))
+
+
+async def _serve(
+    engine: JaxEngine,
+    tokenizer: Tokenizer | None,
+    config: ServerConfig,
+    options: argparse.Namespace,
+    choice: ModelChoice,
+    started: float,
+) -> int:
+    server = Server(engine, tokenizer, config)
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    try:
+        await server.start()
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    shape = engine.shape
+    print(
+        f"ready: {choice.spec.name} on {server.address}, batch {shape.slots}, cache length "
+        f"{shape.cache_length}; started in {time.monotonic() - started:.0f} s, peak host memory "
+        f"{peak:.2f} GiB",
+        file=sys.stderr,
+        flush=True,
+    )
+    if server.metrics_port is not None:
+        print(f"metrics: http://localhost:{server.metrics_port}/metrics", file=sys.stderr)
+    await stop.wait()
+    print("draining: no new requests", file=sys.stderr)
+    drained = await server.stop(options.drain_seconds)
+    print("stopped" if drained else "stopped with requests unfinished", file=sys.stderr)
+    return 0 if drained else 1
+
+
+def _devices(options: argparse.Namespace) -> list[jax.Device]:
+    if options.virtual_cpu_devices is not None:
+        if options.platform not in (None, "cpu"):
+            raise ValueError("--virtual-cpu-devices goes with --platform cpu only")
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", options.virtual_cpu_devices)
+    try:
+        devices = jax.devices(options.platform)
+    except RuntimeError as error:
+        raise ValueError(f"no devices of platform {options.platform}: {error}") from error
+    count = options.devices or len(devices)
+    if not 1 <= count <= len(devices):
+        raise ValueError(f"--devices is {options.devices}; there are {len(devices)}")
+    print(f"devices: {count} x {devices[0].device_kind}", file=sys.stderr)
+    return devices[:count]
+
+
+def _embedded_model() -> Path:
+    path = default_model_path()
+    verify_checksum(path)
+    return path
+
+
+def _tokenizer(options: argparse.Namespace, choice: ModelChoice) -> Tokenizer | None:
+    path = options.tokenizer or choice.checkpoint
+    if path is None:
+        print("no tokenizer with random weights: token ids only", file=sys.stderr)
+        return None
+    tokenizer = load_tokenizer(path)
+    if tokenizer.vocab_size > choice.spec.vocab:
+        raise TokenizerError(
+            f"tokenizer {path} has {tokenizer.vocab_size} tokens and model {choice.spec.name} only "
+            f"{choice.spec.vocab}; they do not belong together: pass the model's own with "
+            "--tokenizer"
+        )
+    return tokenizer
+
+
+def _server_config(options: argparse.Namespace, choice: ModelChoice) -> ServerConfig:
+    longest = options.max_prompt_length or choice.spec.max_positions
+    return ServerConfig(
+        host=options.host,
+        port=options.port,
+        metrics_host=options.host,
+        metrics_port=options.metrics_port,
+        queue_limit=options.queue_limit,
+        prefills_per_decode=options.prefills_per_decode,
+        max_prompt_length=longest,
+        rolling=options.rolling,
+        max_message_bytes=options.max_message_bytes,
+    )
+
+
+def _engine(
+    options: argparse.Namespace,
+    choice: ModelChoice,
+    tokenizer: Tokenizer | None,
+    devices: list[jax.Device],
+) -> JaxEngine:
+    weights, cache = command_line.quantization(options)
+    settings = {
+        "cache_length": options.cache_length,
+        "chunk": options.prefill_chunk,
+        "prefill_batch": options.prefill_batch,
+        "steps": options.decode_steps,
+        "quantize_weights": weights,
+        "quantize_kv_cache": cache,
+        "sharding": options.sharding,
+    }
+    config = None
+    if options.batch_size is not None:
+        config = EngineConfig(slots=options.batch_size, **settings)
+    eos = frozenset(choice.spec.eos_ids) | (tokenizer.eos_ids if tokenizer else frozenset())
+    progress = Progress()
+    try:
+        return open_engine(
+            choice,
+            config,
+            eos,
+            devices=devices,
+            cache_dir=options.cache_dir,
+            report=progress.line,
+            **settings,
+        )
+    finally:
+        progress.close()
+
+
+class Progress:
+    """One line per step of the start-up; on a terminal, steps of a kind overwrite each other."""
+
+    def __init__(self) -> None:
+        self._kind = ""
+
+    def line(self, text: str) -> None:
+        """Shows `text`."""
+        kind = text.split()[0]
+        if sys.stderr.isatty():
+            lead = "\r\033[K" if kind == self._kind else "\n" if self._kind else ""
+            print(f"{lead}{text}", end="", file=sys.stderr, flush=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+        self._kind = kind
+
+    def close(self) -> None:
+        """Ends the line that was being overwritten."""
+        if self._kind and sys.stderr.isatty():
+            print(file=sys.stderr)
+        self._kind = ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
