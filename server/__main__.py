@@ -29,6 +29,7 @@ from tokenization import (
 def main(arguments: list[str] | None = None) -> int:
     """Serves until SIGTERM or SIGINT. Returns 2 when the settings cannot be served."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("jax").setLevel(logging.WARNING)
     options = command_line.parse(arguments)
     started = time.monotonic()
     try:

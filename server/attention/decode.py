@@ -9,7 +9,7 @@ from server.quant.kv import KV, FloatKV
 
 
 def attend_einsum(
-    q: Float[Array, "B K G H"], kv: KV, count: Int32[Array, "B"], scale: float
+    q: Float[Array, "B K G H"], kv: KV, count: Int32[Array, " B"], scale: float
 ) -> Float[Array, "B K G H"]:
     """softmax over positions 0..count-1 of each slot. The form for accelerators."""
     scores = jnp.einsum(
@@ -23,7 +23,7 @@ def attend_einsum(
 
 
 def attend_reduce(
-    q: Float[Array, "B K G H"], kv: KV, count: Int32[Array, "B"], scale: float
+    q: Float[Array, "B K G H"], kv: KV, count: Int32[Array, " B"], scale: float
 ) -> Float[Array, "B K G H"]:
     """The same as multiply and sum: on CPU 5 times faster over a quantized cache, for XLA fuses the
     cast and the slice into the loop instead of writing a float copy."""

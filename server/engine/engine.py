@@ -10,7 +10,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from server.engine import memory, mesh as meshes, state as states
+from server.engine import memory
+from server.engine import mesh as meshes
+from server.engine import state as states
 from server.engine.backend import Backend
 from server.engine.config import EngineConfig
 from server.engine.memory import MemoryPlan
@@ -126,9 +128,7 @@ class JaxEngine:
         cache_sharding = meshes.cache_sharding(plan.model, mesh)
         slot_sharding = meshes.slot_sharding(mesh)
         self._whole = meshes.whole(mesh)
-        self._cache = jax.jit(
-            lambda: plan._empty_cache(config), out_shardings=cache_sharding
-        )()
+        self._cache = jax.jit(lambda: plan._empty_cache(config), out_shardings=cache_sharding)()
         self._state = jax.jit(lambda: states.idle(config.slots), out_shardings=slot_sharding)()
         self._programs = _compile(plan, parameters, self._cache, self._state, report)
         self._positions = np.zeros(config.slots, np.int64)  # of the token to be read next
@@ -180,9 +180,7 @@ class JaxEngine:
         config = self._plan.config
         self._positions[self._active] += config.steps
         furthest = int(self._positions[self._active].max(initial=1))
-        span = next(
-            size for size in config.spans if size >= min(furthest, config.cache_length)
-        )
+        span = next(size for size in config.spans if size >= min(furthest, config.cache_length))
         self._cache, self._state, out = self._programs["decode", span](
             self._parameters, self._cache, self._state
         )

@@ -1,7 +1,8 @@
 """Devices as a mesh that always exists, and what each array does on it.
 
-Two axes: "data" splits the slots, "model" splits heads, the MLP and the vocabulary. `model` sharding
-is a mesh of (1, n), `batch` sharding one of (n, 1), a single device (1, 1): nothing else differs.
+Two axes: "data" splits the slots, "model" splits heads, the MLP and the vocabulary. `model`
+sharding is a mesh of (1, n), `batch` sharding one of (n, 1), a single device (1, 1): nothing else
+differs.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from server.models.parameters import Layer, Parameters, WeightShapes
 from server.models.spec import ModelSpec
-from server.quant.weight import Form, spec as partition_spec
+from server.quant.weight import Form
+from server.quant.weight import spec as partition_spec
 
 SHARDINGS = ("model", "batch")
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 
-from server.engine import memory, mesh as meshes
+from server.engine import memory
+from server.engine import mesh as meshes
 from server.engine.backend import choose_backend
 from server.engine.config import EngineConfig
 from server.engine.engine import EnginePlan, JaxEngine
@@ -51,8 +52,8 @@ def choose_model(
     if name not in known and not Path(name).exists():
         raise CheckpointError(
             f"model {name!r} is neither a known name nor a path that exists; known names: "
-            f"{', '.join(known)}; a path is a directory with config.json and .safetensors files, or "
-            "a .gguf file"
+            f"{', '.join(known)}; a path is a directory with config.json and .safetensors files, "
+            "or a .gguf file"
         )
     if load_format == "dummy":
         spec = known[name] if name in known else open_source(Path(name)).spec

@@ -18,16 +18,19 @@ from jaxtyping import Array, Bool, Float, Int32, UInt32
 class Settings:
     """Per row. Temperature 0 is greedy, top_k 0 and top_p 1 no limit; the seed in two halves."""
 
-    temperature: Float[Array, "B"]
-    top_k: Int32[Array, "B"]
-    top_p: Float[Array, "B"]
+    temperature: Float[Array, " B"]
+    top_k: Int32[Array, " B"]
+    top_p: Float[Array, " B"]
     seed: UInt32[Array, "B 2"]
-    logprobs: Bool[Array, "B"]
+    logprobs: Bool[Array, " B"]
 
 
 def sample(
-    logits: Float[Array, "B V"], settings: Settings, positions: Int32[Array, "B"], active: jax.Array
-) -> tuple[Int32[Array, "B"], Float[Array, "B"]]:
+    logits: Float[Array, "B V"],
+    settings: Settings,
+    positions: Int32[Array, " B"],
+    active: jax.Array,
+) -> tuple[Int32[Array, " B"], Float[Array, " B"]]:
     """The chosen token and its natural log-probability under the model (0 where not asked for).
 
     The noise depends on the row's seed and position alone, so a request gives the same tokens in any
@@ -48,13 +51,13 @@ def sample(
     return token, logprob
 
 
-def _draw(logits: jax.Array, settings: Settings, positions: jax.Array, random: jax.Array) -> jax.Array:
+def _draw(
+    logits: jax.Array, settings: Settings, positions: jax.Array, random: jax.Array
+) -> jax.Array:
     warm = jnp.where(random, settings.temperature, 1.0)
     scaled = logits / warm[:, None]
     limited = random & ((settings.top_k > 0) | (settings.top_p < 1.0))
-    kept = lax.cond(
-        jnp.any(limited), lambda: _limit(scaled, settings, limited), lambda: scaled
-    )
+    kept = lax.cond(jnp.any(limited), lambda: _limit(scaled, settings, limited), lambda: scaled)
     keys = jax.vmap(_key)(settings.seed, positions)
     noise = jax.vmap(lambda key: jax.random.gumbel(key, scaled.shape[1:]))(keys)
     return jnp.argmax(kept + noise, axis=-1).astype(jnp.int32)
@@ -89,7 +92,7 @@ def _ordered(x: jax.Array) -> jax.Array:
     return jnp.where(negative, ~bits, bits | jnp.uint32(1 << 31))
 
 
-def _bisect(enough, rows: int) -> jax.Array:  # noqa: ANN001
+def _bisect(enough, rows: int) -> jax.Array:
     """The largest uint32 for which `enough` still holds, per row; it must hold at 0."""
 
     def halve(step: int, low: jax.Array) -> jax.Array:

@@ -18,11 +18,11 @@ from server.engine.sampling import Settings
 class SlotState:
     """Per slot: the token to read next, its position, and when to stop."""
 
-    token: Int32[Array, "B"]
-    position: Int32[Array, "B"]
-    remaining: Int32[Array, "B"]
-    active: Bool[Array, "B"]
-    ignore_eos: Bool[Array, "B"]
+    token: Int32[Array, " B"]
+    position: Int32[Array, " B"]
+    remaining: Int32[Array, " B"]
+    active: Bool[Array, " B"]
+    ignore_eos: Bool[Array, " B"]
     settings: Settings
 
 
@@ -32,12 +32,12 @@ class PrefillRows:
     """A prefill dispatch as the device reads it, N rows of T tokens."""
 
     tokens: Int32[Array, "N T"]
-    starts: Int32[Array, "N"]
-    lengths: Int32[Array, "N"]
-    slots: Int32[Array, "N"]
-    last: Bool[Array, "N"]
-    remaining: Int32[Array, "N"]
-    ignore_eos: Bool[Array, "N"]
+    starts: Int32[Array, " N"]
+    lengths: Int32[Array, " N"]
+    slots: Int32[Array, " N"]
+    last: Bool[Array, " N"]
+    remaining: Int32[Array, " N"]
+    ignore_eos: Bool[Array, " N"]
     settings: Settings
 
 

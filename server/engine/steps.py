@@ -35,7 +35,9 @@ class Steps:
             cache, state, out = self._decode_one(parameters, cache, state, span)
             return cache, state, out[None]
 
-        def one(carry: tuple[Cache, SlotState], _: None) -> tuple[tuple[Cache, SlotState], jax.Array]:
+        def one(
+            carry: tuple[Cache, SlotState], _: None
+        ) -> tuple[tuple[Cache, SlotState], jax.Array]:
             cache, state, out = self._decode_one(parameters, *carry, span)
             return (cache, state), out
 
@@ -43,7 +45,13 @@ class Steps:
         return cache, state, outs
 
     def prefill(
-        self, parameters: Parameters, cache: Cache, state: SlotState, packed: jax.Array, *, span: int
+        self,
+        parameters: Parameters,
+        cache: Cache,
+        state: SlotState,
+        packed: jax.Array,
+        *,
+        span: int,
     ) -> tuple[Cache, SlotState, Int32[Array, "1 3 N"]]:
         """Reads a chunk a row; rows marked last get their first token and wake their slot."""
         rows = unpack(packed)
@@ -63,7 +71,7 @@ class Steps:
         state = jax.tree.map(lambda old, new: old.at[target].set(new, mode="drop"), state, fresh)
         return cache, state, _output(token, logprob, outcome)[None]
 
-    def release(self, state: SlotState, released: Bool[Array, "B"]) -> SlotState:
+    def release(self, state: SlotState, released: Bool[Array, " B"]) -> SlotState:
         """Puts slots to sleep."""
         return replace(state, active=state.active & ~released)
 

@@ -32,9 +32,9 @@ class Batch:
     """
 
     tokens: Int32[Array, "N T"]
-    starts: Int32[Array, "N"]
-    lengths: Int32[Array, "N"]
-    slots: Int32[Array, "N"] | None
+    starts: Int32[Array, " N"]
+    lengths: Int32[Array, " N"]
+    slots: Int32[Array, " N"] | None
 
 
 @jax.tree_util.register_dataclass
@@ -44,9 +44,9 @@ class _View:
 
     cos: Float[Array, "N T H/2"]
     sin: Float[Array, "N T H/2"]
-    slots: Int32[Array, "N"]
+    slots: Int32[Array, " N"]
     index: Int32[Array, "N T"]  # where each token is written; the cache length means nowhere
-    count: Int32[Array, "N"]  # live positions after the write
+    count: Int32[Array, " N"]  # live positions after the write
     sees_old: jax.Array  # [N,T,span]
     sees_chunk: jax.Array  # [N,T,T]
 
@@ -145,7 +145,9 @@ def _mlp(layer: Layer, x: Float[Array, "N T D"]) -> Float[Array, "N T D"]:
     return layer.down(inner.reshape(*x.shape[:2], -1))  # [N,T,C,F/C] -> [N,T,F]
 
 
-def _norm(x: Float[Array, "... D"], weight: Float[Array, "D"], eps: float) -> Float[Array, "... D"]:
+def _norm(
+    x: Float[Array, "... D"], weight: Float[Array, " D"], eps: float
+) -> Float[Array, "... D"]:
     wide = x.astype(jnp.float32)
     mean = jnp.mean(wide * wide, axis=-1, keepdims=True)
     return (wide * jax.lax.rsqrt(mean + eps) * weight.astype(jnp.float32)).astype(x.dtype)

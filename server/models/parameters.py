@@ -47,11 +47,11 @@ class Layer:
     that shares the MLP.
     """
 
-    attention_norm: Float[Array, "D"]
+    attention_norm: Float[Array, " D"]
     qkv: Weight
     qkv_bias: Float[Array, "K G+2 H"] | None
     out: Weight
-    mlp_norm: Float[Array, "D"]
+    mlp_norm: Float[Array, " D"]
     gate_up: Weight
     down: Weight
 
@@ -63,5 +63,5 @@ class Parameters:
 
     embedding: Float[Array, "V D"]
     layers: tuple[Layer, ...]
-    final_norm: Float[Array, "D"]
+    final_norm: Float[Array, " D"]
     head: Weight

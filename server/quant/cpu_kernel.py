@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Float32, UInt8
 SOURCE = Path(__file__).with_name("cpu_products.c")
 # No -ffast-math: it lets NaN vanish. -fno-math-errno and -ffp-contract only free the vectoriser.
 FLAGS = (
-    *("-O3", "-shared", "-fPIC", "-fno-math-errno", "-ffp-contract=fast"),
+    *("-O3", "-shared", "-fPIC", "-fno-math-errno", "-ffp-contract=off"),
     *("-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"),
 )
 INSTRUCTIONS = ("fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni")

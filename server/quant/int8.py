@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int8 as Int8Array, UInt8
+from jaxtyping import Array, Float, UInt8
+from jaxtyping import Int8 as Int8Array
 
 from server.quant import cpu_kernel
 from server.quant.weight import flatten, spec, unflatten
@@ -42,15 +43,13 @@ class Int8:
     """Codes q and their scales; the activation stays in its own type."""
 
     q: Int8Array[Array, "N I"]
-    scale: Float[Array, "N"]
+    scale: Float[Array, " N"]
     out: tuple[int, ...] = field(metadata={"static": True})
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:
         """(x @ q) * scale, accumulated in float32."""
         contract = (((x.ndim - 1,), (1,)), ((), ()))
-        y = lax.dot_general(
-            x, self.q.astype(x.dtype), contract, preferred_element_type=jnp.float32
-        )
+        y = lax.dot_general(x, self.q.astype(x.dtype), contract, preferred_element_type=jnp.float32)
         return unflatten(y * self.scale, x, self.out)
 
 
@@ -60,7 +59,7 @@ class TwoTermInt8:
     """Codes q and their scales; the activation in two int8 terms."""
 
     q: Int8Array[Array, "N I"]
-    scale: Float[Array, "N"]
+    scale: Float[Array, " N"]
     out: tuple[int, ...] = field(metadata={"static": True})
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:
@@ -97,7 +96,7 @@ class PackedInt8:
     """Codes in the CPU kernel's layout, scale float32 of all outputs; `out` are the output axes."""
 
     packed: UInt8[Array, "..."]
-    scale: Float[Array, "N"]
+    scale: Float[Array, " N"]
     out: tuple[int, ...] = field(metadata={"static": True})
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:

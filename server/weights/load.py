@@ -25,7 +25,8 @@ def load_parameters(
 ) -> Parameters:
     """Reads every tensor once; the host holds one layer in float32 at most.
 
-    `shardings` has the shape of the result; `blocks` as in WeightShapes. `report(layers done, layers)` follows progress.
+    `shardings` has the shape of the result; `blocks` as in WeightShapes. `report(layers done,
+    layers)` follows progress.
     CheckpointError names a tensor that is missing, misshapen or not known.
     """
     _check_names(source, spec)
@@ -110,7 +111,9 @@ def _model_names(spec: ModelSpec) -> set[str]:
         names.add("lm_head.weight")
     for index in range(spec.layers):
         layer = f"model.layers.{index}"
-        names |= {f"{layer}.{part}.weight" for part in ("input_layernorm", "post_attention_layernorm")}
+        names |= {
+            f"{layer}.{part}.weight" for part in ("input_layernorm", "post_attention_layernorm")
+        }
         names |= {f"{layer}.mlp.{part}_proj.weight" for part in ("gate", "up", "down")}
         names.add(f"{layer}.self_attn.o_proj.weight")
         kinds = ["weight", "bias"] if spec.qkv_bias else ["weight"]

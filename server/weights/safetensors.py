@@ -47,7 +47,9 @@ class SafetensorsSource:
                 with safe_open(path, framework="np") as file:
                     files.update(dict.fromkeys(file.keys(), path))
             except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from error
+                raise CheckpointError(
+                    f"{path}: not a readable safetensors file: {error}"
+                ) from error
         if not files:
             raise CheckpointError(f"{self.directory}: no .safetensors file in it")
         return files
