@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import logging
 import resource
 import signal
@@ -77,6 +78,9 @@ async def _serve(
     )
     if server.metrics_port is not None:
         print(f"metrics: http://localhost:{server.metrics_port}/metrics", file=sys.stderr)
+    if options.ready_file is not None:
+        ports = {"port": server.port, "metrics_port": server.metrics_port}
+        options.ready_file.write_text(json.dumps(ports))
     await stop.wait()
     print("draining: no new requests", file=sys.stderr)
     drained = await server.stop(options.drain_seconds)

@@ -93,6 +93,9 @@ def _add_devices(group: argparse._ArgumentGroup) -> None:
 def _add_listening(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--host", default="0.0.0.0")
     group.add_argument("--port", type=int, default=9000, help="0: any free one")
+    group.add_argument(
+        "--ready-file", type=Path, help="written as JSON with the ports once requests are taken"
+    )
     group.add_argument("--metrics-port", type=int, help="Prometheus metrics over HTTP")
     group.add_argument("--queue-limit", type=int, default=16_384, help="requests waiting")
     group.add_argument(

@@ -100,7 +100,7 @@ class DeviceStep:
         made = []
         for tokens, bits, outcomes in np.asarray(self._out):
             values = bits.view(np.float32)
-            for row in np.flatnonzero(outcomes != NOTHING):
+            for row in np.flatnonzero(outcomes != NOTHING).tolist():
                 token = Token(
                     slot=self._slots[row],
                     token_id=int(tokens[row]),

@@ -1,4 +1,4 @@
-"""What the scheduler may ask of an engine. Imports no JAX: the scheduler and its tests need none."""
+"""What the scheduler may ask of an engine. Imports no JAX, as nothing on the host does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,10 +1,11 @@
 """The next token on the device, each row with its own settings.
 
-Limits are exact and need no sort: the top-k and top-p cuts are found by bisection on the bits of the
-logits, 32 passes over [B,V]; a sort of 32 x 49,152 takes several times as long on CPU.
+Limits are exact and need no sort: the top-k and top-p cuts are found by bisection on the bits of
+the logits, 32 passes over [B,V].
 Nothing but the argmax runs unless a row asks for more (`lax.cond` on the device).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -33,8 +34,8 @@ def sample(
 ) -> tuple[Int32[Array, " B"], Float[Array, " B"]]:
     """The chosen token and its natural log-probability under the model (0 where not asked for).
 
-    The noise depends on the row's seed and position alone, so a request gives the same tokens in any
-    slot and beside any others. Temperature first, then top-k, then top-p of what is left.
+    The noise depends on the row's seed and position alone, so a request gives the same tokens in
+    any slot and beside any others. Temperature first, then top-k, then top-p of what is left.
     """
     greedy = jnp.argmax(logits, axis=-1).astype(jnp.int32)
     random = active & (settings.temperature > 0)
@@ -92,7 +93,7 @@ def _ordered(x: jax.Array) -> jax.Array:
     return jnp.where(negative, ~bits, bits | jnp.uint32(1 << 31))
 
 
-def _bisect(enough, rows: int) -> jax.Array:
+def _bisect(enough: Callable[[jax.Array], jax.Array], rows: int) -> jax.Array:
     """The largest uint32 for which `enough` still holds, per row; it must hold at 0."""
 
     def halve(step: int, low: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """The decoder: one forward for prefill and decode.
 
-Letters in shapes: N rows (one per slot at work), T tokens a row, D hidden, K key/value heads, G query
-heads of each, H head size, F inner MLP width, S cache positions, V vocabulary.
+Letters in shapes: N rows (one per slot at work), T tokens a row, D hidden, K key/value heads, G
+query heads of each, H head size, F inner MLP width, S cache positions, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ Cache = tuple[KV, ...]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Batch:
-    """Tokens to read. Row n holds `lengths[n]` tokens (0: an idle row) at positions `starts[n]`, ...
+    """Tokens to read. Row n holds `lengths[n]` tokens (0: an idle row) from position `starts[n]`.
 
     `slots` names the cache slot of each row; None means all slots in order, one token each. A slot
     number out of range marks a padding row: it reads anything and writes nothing.

@@ -18,8 +18,8 @@ class RopeScaling:
 class ModelSpec:
     """Sizes and switches of a decoder-only transformer.
 
-    `heads` query heads share `kv_heads` key/value heads in equal groups; `ffn` is the inner width of
-    the gated MLP; `max_positions` is the context the model was trained for, in tokens.
+    `heads` query heads share `kv_heads` key/value heads in equal groups; `ffn` is the inner width
+    of the gated MLP; `max_positions` is the context the model was trained for, in tokens.
     """
 
     name: str

@@ -5,9 +5,9 @@ Scales go on outputs: (x @ q) * scale. Scaling the weight first would materialis
 
 Three forms of the same storage idea:
 - `Int8`: x in the compute type against q cast inside the product. For accelerators.
-- `TwoTermInt8`: for CPUs, where a cast in the loop is 20 times slower than int8 x int8. The activation
-  is split into two int8 terms, x = s * (hi + lo / 254), s = max|x| / 127 per row, which keeps about 15
-  bits of it. One term alone (dynamic int8) costs 2.8% of perplexity on a small model, two 0.1%.
+- `TwoTermInt8`: for CPUs, where a cast in the loop is 20 times slower than int8 x int8. The
+  activation is split into two int8 terms, x = s * (hi + lo / 254), s = max|x| / 127 per row, which
+  keeps about 15 bits of it. One term alone would be dynamic int8, not weight-only accuracy.
 - `PackedInt8`: the same arithmetic in the CPU kernel.
 """
 

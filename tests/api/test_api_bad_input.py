@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import grpc
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from protos import orchestrator_pb2 as pb
 from tests.api.served import PATIENCE, Served, by_ids, by_text
@@ -121,6 +123,47 @@ def test_bytes_that_are_no_request_are_refused_and_the_server_lives(orchestrator
         list(raw(junk, timeout=PATIENCE))
     assert refused.value.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
     assert_serves(orchestrator)
+
+
+ints = st.integers(-(2**31), 2**31 - 1) | st.integers(-2, 70)
+floats = st.floats(width=32) | st.sampled_from([0, 0.5, 1])
+anything = st.fixed_dictionaries(
+    {},
+    optional={
+        "max_tokens": ints,
+        "text_content": st.builds(pb.DecodeRequest.TextContent, text=st.text(max_size=80)),
+        "token_content": st.builds(
+            pb.DecodeRequest.TokenContent, token_ids=st.lists(st.integers(0, 99) | ints)
+        ),
+        "num_samples": st.sampled_from([0, 1, 1, 2]),
+        "has_bos": st.booleans(),
+        "sampling": st.builds(
+            pb.Sampling,
+            temperature=floats,
+            top_k=ints,
+            top_p=floats,
+            seed=st.integers(0, 2**64 - 1),
+        ),
+        "stop": st.lists(st.text(max_size=3), max_size=3),
+        "logprobs": st.booleans(),
+        "ignore_eos": st.booleans(),
+        "truncate_prompt": st.booleans(),
+    },
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(anything)
+def test_whatever_is_asked_is_served_or_refused(orchestrator, fields):
+    try:
+        answer = orchestrator.decode(pb.DecodeRequest(**fields))
+    except grpc.RpcError as error:
+        assert error.code() is INVALID, error.details()
+    else:
+        assert 1 <= len(answer.ids) == answer.usage.completion_tokens <= fields["max_tokens"]
+        assert len(answer.logprobs) == (len(answer.ids) if fields.get("logprobs") else 0)
 
 
 def test_unknown_fields_are_ignored(orchestrator):

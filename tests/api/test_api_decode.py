@@ -1,6 +1,8 @@
 """What Decode answers, over real sockets."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -93,13 +95,16 @@ def test_half_a_character_at_the_end_is_marked():
 @pytest.mark.parametrize("tokens_per_decode", [1, 5])
 def test_generation_ends_before_a_stop_string_and_frees_the_slot(tokens_per_decode):
     engine = speaking("one two three four ", slots=1, tokens_per_decode=tokens_per_decode)
-    with serving(engine) as (served, _):
+    with serving(engine) as (served, thread):
         answer = served.decode(by_text("x", 10_000, stop=["zzz", "three"]))
         assert answer.text == "one two "
         assert bytes(answer.ids) == b"one two three"
         assert answer.finish == STOP
         assert answer.usage.completion_tokens == len("one two three")
         assert len(served.decode(by_text("x", 3)).ids) == 3
+        value = thread.server.metrics.registry.get_sample_value
+        assert value("jetstream_request_success_count_total") == 2
+        assert value("loadstone_requests_cancelled_total") == 0
 
 
 def test_stop_strings_work_for_ids_too():
@@ -170,10 +175,25 @@ def test_a_prompt_longer_than_the_cache_is_served_by_a_rolling_server():
         assert served.decode(by_ids(prompt, 1000, has_bos=True)).ids == prompt
 
 
-def test_long_texts_are_encoded_too():
+@pytest.mark.parametrize(("length", "thread_name"), [(10, "Thread"), (10_000, "encode")])
+def test_long_texts_are_encoded_outside_the_event_loop(length, thread_name):
+    seen = []
+
+    def encode(text: str) -> list[int]:
+        seen.append(threading.current_thread().name)
+        return list(text.encode())
+
     engine = SmallEngine(vocab=VOCAB, choose=echo, chunk=512)
-    with serving(engine) as (served, _):
-        assert served.decode(by_text("x" * 10_000, 3)).usage.prompt_tokens == 10_001
+    with serving(engine, replace(BYTES, encode_text=encode)) as (served, _):
+        assert served.decode(by_text("x" * length, 3)).usage.prompt_tokens == length + 1
+    (name,) = seen
+    assert name.startswith(thread_name)
+
+
+def test_a_text_that_goes_on_keeps_its_first_space():
+    pieces = replace(BYTES.pieces, openings={ord(" "): b""})  # as sentencepiece does
+    with serving(speaking(" hi"), replace(BYTES, pieces=pieces)) as (served, _):
+        assert served.decode(by_text("x", 3)).text == " hi"
 
 
 def test_a_server_without_tokenizer_adds_no_bos():

@@ -92,6 +92,7 @@ def test_a_client_that_hangs_up_frees_its_slot():
         assert thread.server.engine_loop.stats().tokens < 2000
         value = thread.server.metrics.registry.get_sample_value
         assert value("loadstone_requests_cancelled_total") == 1
+        wait_until(lambda: not len(thread.server._streams), "nothing of the streams is kept")
 
 
 def test_a_queued_client_that_hangs_up_leaves_the_queue():

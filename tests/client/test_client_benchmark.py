@@ -1,6 +1,7 @@
 """The command against real servers, in processes of their own."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -233,6 +234,21 @@ def test_a_rate_spreads_requests_and_latency_counts_from_the_schedule_too(server
     assert 0 <= lag < 50
     assert record["mean_ttft_from_scheduled_ms"] == pytest.approx(record["mean_ttft_ms"] + lag)
     assert "TTFT from scheduled" in done.out
+
+
+def test_a_live_line_shows_tokens_a_second(tmp_path, tokenizer_path):
+    with serving("--itl", "0.02") as slow:
+        command = benchmark_command(
+            tmp_path, tokenizer_path, slow.port, [asked("go", 80)], "--num-prompts", "5"
+        )
+        command.remove("--disable-tqdm")
+        done = subprocess.run(
+            command, env=ENVIRONMENT, capture_output=True, text=True, timeout=30, check=True
+        )
+    rates = [float(rate.replace(",", "")) for rate in re.findall(r"([\d,]+) tok/s", done.stderr)]
+    # Five streams of 50 tokens a second.
+    assert max(rates) == pytest.approx(250, rel=0.4)
+    assert "5/5" in done.stderr
 
 
 @pytest.mark.parametrize(

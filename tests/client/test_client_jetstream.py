@@ -1,5 +1,7 @@
 """What goes on the wire to a JetStream server, and what is read from it."""
 
+from dataclasses import replace
+
 import pytest
 
 from client.errors import UsageError
@@ -45,6 +47,11 @@ def test_text_is_sent_by_default_and_nothing_jetstream_does_not_know():
     expected = pb.DecodeRequest(max_tokens=9)
     expected.text_content.text = "hello"
     assert request == expected
+
+
+def test_templated_text_says_that_it_holds_bos():
+    templated = replace(PROMPT, text_has_bos=True)
+    assert build_request(templated, JetStreamSettings()).has_bos
 
 
 def test_tokens_say_that_they_hold_bos():
