@@ -66,7 +66,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _options(given: argparse.Namespace) -> Options:
-    channels = given.channels or max(4, math.ceil(given.num_prompts / _STREAMS_A_CHANNEL))
+    channels = given.channels
+    if channels is None:
+        channels = max(4, math.ceil(given.num_prompts / _STREAMS_A_CHANNEL))
     return Options(
         target=JetStreamSettings(
             server=given.server,

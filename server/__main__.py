@@ -67,6 +67,7 @@ async def _serve(
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    server.metrics.server_startup_latency.set(time.monotonic() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     shape = engine.shape
     print(

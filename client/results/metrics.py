@@ -110,6 +110,7 @@ def figures(records: Sequence[Record], duration: float) -> dict[str, Any]:
         "max_output_tokens_per_s": _busiest_second(token_times(done)),
         "max_concurrent_requests": peak_in_flight(records, duration),
         "tokens_per_message": tokens_out / messages if messages else None,
+        "sent_request_rate": _sent_rate(records),
         **_latencies(done),
         **_send_lag(records),
         **_server_timings(done),
@@ -179,6 +180,11 @@ def _server_timings(done: Sequence[Record]) -> dict[str, float | None]:
 
 def _busiest_second(times: np.ndarray) -> int | None:
     return int(np.bincount(times.astype(np.int64)).max()) if times.size else None
+
+
+def _sent_rate(records: Sequence[Record]) -> float | None:
+    times = [record.sent for record in records if record.sent is not None]
+    return _rate(len(times) - 1, max(times) - min(times)) if len(times) > 1 else None
 
 
 def _rate(count: int, duration: float) -> float | None:

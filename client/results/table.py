@@ -37,6 +37,7 @@ def render_table(run: Run) -> str:
         _cells("", _STATISTICS),
         *(_latency(label, name, figures) for label, name in latencies.items()),
         _rule("Client"),
+        *_sent_rate(run),
         _pair("Send lag p50 / p99, ms", _both("p50_send_lag_ms", "p99_send_lag_ms", figures)),
         _pair("Processor seconds per second", _number(figures["client_cpu_share"], 2)),
         *([_rule("Notes")] if run.notes else []),
@@ -44,6 +45,13 @@ def render_table(run: Run) -> str:
         "=" * _WIDTH,
     ]
     return "\n".join(lines)
+
+
+def _sent_rate(run: Run) -> list[str]:
+    if not run.rated:
+        return []
+    reached = _number(run.figures["sent_request_rate"], 2)
+    return [_pair("Requests sent/s, reached / asked", f"{reached} / {run.options.request_rate:g}")]
 
 
 def _requests(figures: Mapping[str, Any]) -> list[str]:

@@ -27,6 +27,11 @@ from protos.orchestrator_pb2_grpc import OrchestratorStub
 
 _DECODE = "/jetstream_proto.Orchestrator/Decode"
 _ANY_ADDRESS = {"0.0.0.0", "::", "[::]", ""}
+# Instead of gRPC's details, which change from one try to the next.
+_STATES = {
+    grpc.StatusCode.UNAVAILABLE: "nothing answers there",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "it does not answer",
+}
 _FINISH = {pb.FINISH_REASON_STOP: "stop", pb.FINISH_REASON_LENGTH: "length"}
 # How grpc words a failure below itself, the first that fits; a server may also answer UNAVAILABLE.
 _TRANSPORT = {
@@ -239,7 +244,7 @@ async def _wait_until_live(
             # JetStream before HealthCheck existed; it answers, so it is up.
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 return
-            state = f"{error.code().name}: {error.details()}"
+            state = f"{error.code().name} ({_STATES.get(error.code(), error.details())})"
         else:
             if answer.is_live:
                 return

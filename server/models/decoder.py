@@ -104,7 +104,7 @@ def _view(spec: ModelSpec, length: int, batch: Batch, span: int) -> _View:
         sin=sin,
         slots=slots,
         index=jnp.where(valid, positions % length, length),
-        count=jnp.minimum(batch.starts + batch.lengths, length) * (batch.lengths > 0),
+        count=jnp.where(batch.lengths > 0, jnp.minimum(batch.starts + batch.lengths, length), 0),
         sees_old=(held >= 0)[:, None] & in_window,
         sees_chunk=causal & (offsets[:, None] - offsets < length) & valid[:, None],
     )

@@ -143,8 +143,7 @@ typedef struct {
   const uint8_t* ahead;   /* lines to fetch for later, one block or two; NULL for none */
   int64_t stride;         /* bytes from block to block */
   int64_t steps;
-  __m512i* partial;       /* [rows][blocks], sums handed from chunk to chunk */
-  int first, last;        /* chunk of its tile */
+  __m512i* sums;          /* [rows][TILE_BLOCKS] */
 } Tile;
 
 static inline __attribute__((always_inline)) __m512i multiply_add(__m512i sum, __m512i line,
@@ -154,23 +153,63 @@ static inline __attribute__((always_inline)) __m512i multiply_add(__m512i sum, _
                                              _mm512_castsi512_ps(sum)));
 }
 
-static inline __attribute__((always_inline)) void finish(const Product* p, int64_t row,
-                                                         int64_t block,
-                                                         __m512i sums[TILE_ROWS][TILE_BLOCKS],
-                                                         const int rows, const int blocks,
-                                                         const Kind kind) {
-  UNROLL for (int b = 0; b < blocks; b++) {
+/* `rows`, `blocks` and `kind` are constants wherever this is inlined. */
+static inline __attribute__((always_inline)) void add_tile(const Tile* t, const int rows,
+                                                           const int blocks, const Kind kind) {
+  __m512i sums[TILE_ROWS][TILE_BLOCKS];
+  const int32_t* units = t->units;
+  const uint8_t *line = t->lines, *ahead = t->ahead;
+  const int64_t stride = t->stride;
+  UNROLL for (int r = 0; r < rows; r++)
+    UNROLL for (int b = 0; b < blocks; b++) sums[r][b] = t->sums[r * TILE_BLOCKS + b];
+  for (int64_t s = t->steps; s > 0; s--) {
+    __m512i lines[TILE_BLOCKS];
+    UNROLL for (int b = 0; b < blocks; b++) lines[b] = _mm512_loadu_si512(line + b * stride);
+    if (ahead != NULL) {
+      _mm_prefetch((const char*)ahead, _MM_HINT_T0);
+      _mm_prefetch((const char*)ahead + stride, _MM_HINT_T0);
+      ahead += LINE;
+    }
+    UNROLL for (int r = 0; r < rows; r++) {
+      __m512i unit = _mm512_set1_epi32(units[r]);
+      UNROLL for (int b = 0; b < blocks; b++)
+        sums[r][b] = multiply_add(sums[r][b], lines[b], unit, kind);
+    }
+    line += LINE;
+    units += rows;
+  }
+  UNROLL for (int r = 0; r < rows; r++)
+    UNROLL for (int b = 0; b < blocks; b++) t->sums[r * TILE_BLOCKS + b] = sums[r][b];
+}
+
+/* A function each: gcc 12 leaves the sums in memory when they share one. */
+#define ADD(kind, rows, blocks) \
+  static __attribute__((noinline)) void add_##kind##_##rows##_##blocks(Tile* t) { add_tile(t, rows, blocks, kind); }
+#define ADDS(kind, rows) ADD(kind, rows, 1) ADD(kind, rows, 2) ADD(kind, rows, 3)
+ADDS(INT8, 2) ADDS(INT8, 4) ADDS(INT8, 6) ADDS(INT8, 8)
+ADDS(F32, 1) ADDS(F32, 2) ADDS(F32, 3) ADDS(F32, 4) ADDS(F32, 5) ADDS(F32, 6) ADDS(F32, 7) ADDS(F32, 8)
+#define ADDED(kind, rows) [kind][rows] = {NULL, add_##kind##_##rows##_1, add_##kind##_##rows##_2, add_##kind##_##rows##_3}
+static void (*const add[2][TILE_ROWS + 1][TILE_BLOCKS + 1])(Tile*) = {
+    ADDED(INT8, 2), ADDED(INT8, 4), ADDED(INT8, 6), ADDED(INT8, 8),
+    ADDED(F32, 1), ADDED(F32, 2), ADDED(F32, 3), ADDED(F32, 4),
+    ADDED(F32, 5), ADDED(F32, 6), ADDED(F32, 7), ADDED(F32, 8)};
+
+/* Sums of a tile to rows of y. */
+static void finish(const Product* p, const __m512i* sums, int64_t row, int64_t block, int rows,
+                   int blocks) {
+  for (int b = 0; b < blocks; b++, sums++) {
     float* y = p->y + (block + b) * LANES;
-    if (kind == F32) {
-      UNROLL for (int r = 0; r < rows; r++)
-        _mm512_storeu_ps(y + (row + r) * p->outputs, _mm512_castsi512_ps(sums[r][b]));
+    if (p->kind == F32) {
+      for (int r = 0; r < rows; r++)
+        _mm512_storeu_si512(y + (row + r) * p->outputs, sums[r * TILE_BLOCKS]);
       continue;
     }
-    __m512 scale = _mm512_loadu_ps(p->scale + (block + b) * LANES);
-    UNROLL for (int r = 0; r < rows; r += 2) {
+    const __m512 scale = _mm512_loadu_ps(p->scale + (block + b) * LANES);
+    for (int r = 0; r < rows; r += 2) {
       const int64_t at = row + r;
-      __m512i high = _mm512_sub_epi32(sums[r][b], _mm512_set1_epi32(p->excess[at]));
-      __m512i low = _mm512_sub_epi32(sums[r + 1][b], _mm512_set1_epi32(p->excess[at + 1]));
+      const __m512i* pair = sums + r * TILE_BLOCKS;
+      __m512i high = _mm512_sub_epi32(pair[0], _mm512_set1_epi32(p->excess[at]));
+      __m512i low = _mm512_sub_epi32(pair[TILE_BLOCKS], _mm512_set1_epi32(p->excess[at + 1]));
       __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(low), _mm512_set1_ps(p->step[at + 1]));
       value = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), _mm512_set1_ps(p->step[at]), value);
       _mm512_storeu_ps(y + at / 2 * p->outputs, _mm512_mul_ps(value, scale));
@@ -178,57 +217,10 @@ static inline __attribute__((always_inline)) void finish(const Product* p, int64
   }
 }
 
-/* `rows`, `blocks` and `kind` are constants wherever this is inlined. */
-static inline __attribute__((always_inline)) void run_tile(const Product* p, Tile t, int64_t row,
-                                                           int64_t block, const int rows,
-                                                           const int blocks, const Kind kind) {
-  __m512i sums[TILE_ROWS][TILE_BLOCKS];
-  UNROLL for (int r = 0; r < rows; r++)
-    UNROLL for (int b = 0; b < blocks; b++)
-      sums[r][b] = t.first ? _mm512_setzero_si512() : t.partial[r * TILE_BLOCKS + b];
-  for (int64_t s = 0; s < t.steps; s++) {
-    __m512i lines[TILE_BLOCKS];
-    UNROLL for (int b = 0; b < blocks; b++)
-      lines[b] = _mm512_loadu_si512(t.lines + b * t.stride);
-    if (t.ahead != NULL) {
-      _mm_prefetch((const char*)t.ahead, _MM_HINT_T0);
-      _mm_prefetch((const char*)t.ahead + t.stride, _MM_HINT_T0);
-      t.ahead += LINE;
-    }
-    UNROLL for (int r = 0; r < rows; r++) {
-      __m512i unit = _mm512_set1_epi32(t.units[r]);
-      UNROLL for (int b = 0; b < blocks; b++)
-        sums[r][b] = multiply_add(sums[r][b], lines[b], unit, kind);
-    }
-    t.lines += LINE;
-    t.units += rows;
-  }
-  if (t.last) {
-    finish(p, row, block, sums, rows, blocks, kind);
-    return;
-  }
-  UNROLL for (int r = 0; r < rows; r++)
-    UNROLL for (int b = 0; b < blocks; b++) t.partial[r * TILE_BLOCKS + b] = sums[r][b];
-}
-
-#define CASE(kind, rows, blocks)                       \
-  case (kind) * 64 + (blocks) * 16 + (rows):           \
-    run_tile(p, t, row, block, rows, blocks, kind);    \
-    break;
-#define CASES(kind, rows) CASE(kind, rows, 1) CASE(kind, rows, 2) CASE(kind, rows, 3)
-
-static void any_tile(const Product* p, Tile t, int64_t row, int64_t block, int rows, int blocks) {
-  switch (p->kind * 64 + blocks * 16 + rows) {
-    CASES(INT8, 2) CASES(INT8, 4) CASES(INT8, 6) CASES(INT8, 8)
-    CASES(F32, 1) CASES(F32, 2) CASES(F32, 3) CASES(F32, 4)
-    CASES(F32, 5) CASES(F32, 6) CASES(F32, 7) CASES(F32, 8)
-  }
-}
-
 /* All steps of up to PART_TILES tiles and item_blocks blocks. While the first tiles are multiplied
  * the lines that come next are fetched, so that memory and arithmetic overlap. */
 static void product_item(const Product* p, int64_t item) {
-  __m512i partial[PART_TILES][TILE_ROWS * TILE_BLOCKS];
+  __m512i sums[PART_TILES][TILE_ROWS * TILE_BLOCKS];
   const int64_t first = item / p->columns * PART_TILES;
   const int64_t end = first + PART_TILES < p->tiles ? first + PART_TILES : p->tiles;
   const int64_t block = item % p->columns * p->item_blocks, left = p->outputs / LANES - block;
@@ -245,9 +237,10 @@ static void product_item(const Product* p, int64_t item) {
       const int64_t row = tile * TILE_ROWS;
       Tile t = {.units = p->units + row * p->steps + step * rows, .lines = lines,
                 .ahead = more && tile - first < 2 ? next + (tile - first) * 2 * stride : NULL,
-                .stride = stride, .steps = steps, .partial = partial[tile - first],
-                .first = step == 0, .last = last};
-      any_tile(p, t, row, block, rows, blocks);
+                .stride = stride, .steps = steps, .sums = sums[tile - first]};
+      if (step == 0) memset(t.sums, 0, sizeof(sums[0]));
+      add[p->kind][rows][blocks](&t);
+      if (last) finish(p, t.sums, row, block, rows, blocks);
     }
   }
 }

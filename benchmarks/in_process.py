@@ -1,0 +1,46 @@
+"""The engine in this process, without scheduler or server."""
+
+from pathlib import Path
+
+import numpy as np
+
+from server.engine.config import EngineConfig
+from server.engine.engine import JaxEngine
+from server.engine.open import DEFAULT_MODEL, choose_model, open_engine
+from server.engine.protocol import PrefillChunk
+from tokenization import default_model_path
+
+CACHE_DIR = Path.home() / ".cache" / "loadstone"
+
+
+def open_default(quantize: str, slots: int, cache_length: int, **settings: int) -> JaxEngine:
+    """SmolLM2 with `quantize` none or int8 (weights and KV cache), as the server would run it."""
+    choice = choose_model(DEFAULT_MODEL, None, "auto", default_model_path)
+    quantized = quantize == "int8"
+    config = EngineConfig(
+        slots=slots,
+        cache_length=cache_length,
+        quantize_weights=quantized,
+        quantize_kv_cache=quantized,
+        **settings,
+    )
+    return open_engine(choice, config, frozenset(choice.spec.eos_ids), cache_dir=CACHE_DIR)
+
+
+def random_prompts(count: int, length: int, vocab: int, seed: int = 0) -> list[list[int]]:
+    """Token ids away from the special ones."""
+    draw = np.random.default_rng(seed).integers(100, vocab, (count, length))
+    return draw.tolist()
+
+
+def fill_slots(engine: JaxEngine, prompt: int, max_tokens: int) -> None:
+    """Prefills every slot with a random prompt that will go on for `max_tokens`."""
+    shape = engine.shape
+    prompts = random_prompts(shape.slots, prompt, shape.vocab)
+    for first in range(0, shape.slots, shape.prefill_batch):
+        rows = range(first, min(first + shape.prefill_batch, shape.slots))
+        chunks = [
+            PrefillChunk(slot, prompts[slot], 0, True, max_tokens=max_tokens, ignore_eos=True)
+            for slot in rows
+        ]
+        engine.prefill(chunks).tokens()
