@@ -44,6 +44,9 @@ def sales(material: Material, rng: random.Random) -> Iterator[Turns]:
             )
             + f"\n\n{top} did best. Over all regions the strongest product was the {best} with "
             f"{sum(table[best]):,} units and the weakest the {weak} with {sum(table[weak]):,}.",
+            f"What is {top}'s share of the whole?",
+            f"{max(totals):,} of {sum(totals):,} units, which is "
+            f"{100 * max(totals) / sum(totals):.1f} percent.",
         ]
 
 
@@ -64,6 +67,7 @@ def hours(material: Material, rng: random.Random) -> Iterator[Turns]:
             f"- {name}: {total:g} hours, {total - 38.5:g} over" for name, total in over.items()
         )
         total = sum(map(sum, sheet.values()))
+        least = min(sheet, key=lambda name: sum(sheet[name]))
         yield [
             "Who worked more than 38.5 hours this week, and what is the total for the team?\n\n"
             + text,
@@ -71,6 +75,8 @@ def hours(material: Material, rng: random.Random) -> Iterator[Turns]:
             + _markdown(["name", "hours"], [[name, f"{sum(row):g}"] for name, row in sheet.items()])
             + (f"\n\nThese are over:\n\n{answer}" if over else "\n\nNobody is over 38.5 hours.")
             + f"\n\nThe team worked {total:g} hours together.",
+            "Thanks. Who worked least?",
+            f"{least} did, with {sum(sheet[least]):g} hours.",
         ]
 
 
@@ -98,8 +104,10 @@ def harvest(material: Material, rng: random.Random) -> Iterator[Turns]:
 def log(material: Material, rng: random.Random) -> Iterator[Turns]:
     """Lines of a server's log."""
     for lines in (9, 12, 14, 16, 18, 20, 22, 25, 28, 32):
-        second, entries, faults = rng.randrange(20_000, 60_000), [], Counter()
+        second, entries = rng.randrange(20_000, 60_000), []
+        faults: Counter[tuple[str, str]] = Counter()
         last: dict[str, str] = {}
+        waits: list[int] = []
         for _ in range(lines):
             second += rng.randrange(1, 90)
             clock = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
@@ -110,7 +118,8 @@ def log(material: Material, rng: random.Random) -> Iterator[Turns]:
                 entries.append(f"{clock} ERROR {service}: {message}")
             else:
                 path = rng.choice(("/", "/login", "/cart", "/search?q=lamp", "/api/orders"))
-                entries.append(f"{clock} INFO web: GET {path} 200 {rng.randrange(8, 420)} ms")
+                waits.append(rng.randrange(8, 420))
+                entries.append(f"{clock} INFO web: GET {path} 200 {waits[-1]} ms")
         rows = [
             [service, count, last[service], message]
             for (service, message), count in faults.most_common()
@@ -123,6 +132,10 @@ def log(material: Material, rng: random.Random) -> Iterator[Turns]:
             f"There are {faults.total()} errors in {lines} lines:\n\n{listed}\n\nI would look at "
             f"{worst} first, since it fails most often. All page requests were answered with 200, "
             "so visitors may not have noticed yet.",
+            "and how slow are the pages?",
+            f"The slowest of the {len(waits)} page requests took {max(waits)} ms, and the average "
+            f"is {sum(waits) / len(waits):.0f} ms. {sum(wait > 300 for wait in waits)} of them "
+            "were over 300 ms.",
         ]
 
 
@@ -157,7 +170,7 @@ def meeting(material: Material, rng: random.Random) -> Iterator[Turns]:
             listed = "\n".join(f"- {who} will {what} by {when}." for who, what, when in tasks)
             yield [
                 f"I missed this meeting. What was decided, and who has to do what?\n\n{text}",
-                f"The meeting was about {entry['project']}. {len(tasks)} points came up:\n\n"
+                f"The meeting was about {entry['project']}. These points came up:\n\n"
                 + "\n".join(f"- {point[0]}" for point in points)
                 + f"\n\nWho has to do what:\n\n{listed}",
             ]
@@ -270,11 +283,18 @@ def towns(material: Material, rng: random.Random) -> Iterator[Turns]:
             f"{name} has {people:,} inhabitants and lies {far} km from the coast."
             for name, (people, far) in facts.items()
         )
+        largest = max(facts, key=lambda name: facts[name][0])
         ranked = sorted(facts.items(), key=lambda item: item[1][1])
         table = _markdown(
             ["town", "km to the coast", "inhabitants"], [[n, f, f"{p:,}"] for n, (p, f) in ranked]
         )
-        yield [f"Put this in a table, nearest to the coast first: {text}", table]
+        yield [
+            f"Put this in a table, nearest to the coast first: {text}",
+            table,
+            "Which of them is the largest, and how many people live in all of them together?",
+            f"{largest}, with {facts[largest][0]:,} inhabitants. Together they have "
+            f"{sum(people for people, _ in facts.values()):,}.",
+        ]
 
 
 def _markdown(head: list[Any], rows: list[list[Any]]) -> str:

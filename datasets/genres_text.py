@@ -182,7 +182,11 @@ def advice(material: Material, rng: random.Random) -> Iterator[Turns]:
     for number, entry in enumerate(material["advice"]):
         marks = itertools.repeat("-") if number % 3 == 1 else (f"{i}." for i in itertools.count(1))
         tips = "\n".join(f"{mark} {tip}" for mark, tip in zip(marks, entry["tips"], strict=False))
-        yield [entry["ask"], f"{tips}\n\n{entry['close']}"]
+        turns = [entry["ask"], f"{tips}\n\n{entry['close']}"]
+        if number % 4 == 0:
+            first = entry["tips"][0]
+            turns += ["That is a lot. If I do only one thing, which?", f"The first: {first}"]
+        yield turns
 
 
 def email(material: Material, rng: random.Random) -> Iterator[Turns]:

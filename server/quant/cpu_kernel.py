@@ -23,7 +23,7 @@ import jaxlib
 from jaxtyping import Array, Float, Float32, UInt8
 
 SOURCE = Path(__file__).with_name("cpu_products.c")
-# No -ffast-math: it lets NaN vanish. -fno-math-errno and -ffp-contract only free the vectoriser.
+# No -ffast-math: it lets NaN vanish. No contraction: both terms are rounded as in the reference.
 FLAGS = (
     *("-O3", "-shared", "-fPIC", "-fno-math-errno", "-ffp-contract=off"),
     *("-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"),
@@ -33,6 +33,7 @@ TARGETS = ("loadstone_int8_product", "loadstone_f32_product")
 COMPILE_SECONDS = 120.0
 LANES = 16  # outputs in one register
 LOW_STEP = 254.0  # the second int8 term counts in 1/254 of the first
+MAX_INPUTS = 65536  # 255 * 127 of each add up within an int32
 LARGEST_FLOOR = 1e-30  # rows smaller than this share one step, so that 127 / largest stays finite
 _REGISTERING = threading.Lock()
 
@@ -60,7 +61,8 @@ def load(cache_dir: Path | None, compiler: str | None = None) -> str:
 
 def fits(outputs: int, inputs: int) -> bool:
     """Whether a weight [outputs, inputs] can be packed; the pack functions refuse others."""
-    return outputs % LANES == 0 and inputs % 4 == 0 and min(outputs, inputs) > 0
+    shaped = outputs % LANES == 0 and inputs % 4 == 0 and outputs > 0
+    return shaped and 0 < inputs <= MAX_INPUTS
 
 
 def pack_int8(w: Any) -> Any:
@@ -124,7 +126,8 @@ def _checked(w: Any) -> tuple[int, int]:
     if not fits(outputs, inputs):
         raise ValueError(
             f"the CPU kernel cannot hold a weight of {outputs} outputs and {inputs} inputs: "
-            f"outputs must be a multiple of {LANES}, inputs of 4; use the plain form for it"
+            f"outputs must be a multiple of {LANES}, inputs of 4 and at most {MAX_INPUTS}; "
+            "use the plain form for it"
         )
     return outputs, inputs
 
@@ -158,7 +161,7 @@ def _build(compiler: str, folder: Path) -> Path:
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{target.name}.{os.getpid()}"
+        partial = folder / f".{target.name}.{os.getpid()}.{threading.get_ident()}"
         command = [compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", str(SOURCE), "-o", str(partial)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS)
         if done.returncode != 0:

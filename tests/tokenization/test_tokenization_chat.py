@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import byte_level_library
+from tiny_tokenizers import byte_level_library
 
 from tokenization import Tokenizer, TokenizerError, load_tokenizer
 from tokenization.chat import ChatTemplate

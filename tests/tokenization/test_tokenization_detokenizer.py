@@ -4,15 +4,15 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_tokenizers import (
     byte_level_library,
     spaced_library,
     train_sentencepiece,
     write_spm_gguf,
     write_tiktoken,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tokenization import Detokenizer, Tokenizer, default_model_path, load_tokenizer
 

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import byte_level_library, spaced_library
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_tokenizers import byte_level_library, spaced_library
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders
 

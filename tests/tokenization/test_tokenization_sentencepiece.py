@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
-from conftest import train_sentencepiece, write_spm_gguf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_tokenizers import train_sentencepiece, write_spm_gguf
 
 from tokenization import Detokenizer, Tokenizer, load_tokenizer
 
@@ -81,6 +81,17 @@ def test_a_model_that_removes_spaces(
     library = sentencepiece.SentencePieceProcessor(model_proto=plain_model)
     ids = data.draw(st.lists(st.integers(0, library.get_piece_size() - 1), max_size=8))
     assert tokenizer.decode(ids) == library.decode(ids)
+
+
+def test_all_spaces_at_the_start_go_where_the_model_removes_them(
+    tmp_path: Path, plain_model: bytes
+) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(plain_model)
+    library = sentencepiece.SentencePieceProcessor(model_proto=plain_model)
+    space, word = library.piece_to_id("\u2581"), library.encode("the")[-1]
+    ids = [space, space, word, space, space, word]
+    assert load_tokenizer(tmp_path).decode(ids) == library.decode(ids)
+    assert not library.decode(ids).startswith(" ")
 
 
 def test_special_tokens_in_text_are_parsed(loaded: Tokenizer) -> None:

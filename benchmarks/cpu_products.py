@@ -1,0 +1,206 @@
+"""Weight products on this CPU: our kernel beside XLA's own, and beside what the processor can do.
+
+    python benchmarks/cpu_products.py
+    python benchmarks/cpu_products.py --kind int8 --shapes 4096x14336 --tokens 1 16 --repeats 9
+
+A row is one shape [inputs x outputs] and one number of tokens. Weights come from memory, as they do
+while decoding: a program goes through enough matrices to fill --megabytes, each product feeding the
+next. `peak` is the share of what the multiply-add instruction reaches in an empty loop on all cores in
+the same run (int8: two terms, so twice the products of the shape). Medians of rounds in which the
+variants take turns; on a busy machine compare the columns of one row, not rows of two runs.
+"""
+
+import argparse
+import ctypes
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from server.quant import cpu_kernel
+
+# qkv, output, gate and up, down, head of a model of 135 M parameters; one matrix of an 8 B model.
+SHAPES = ("576x960", "576x576", "576x3072", "1536x576", "576x49152", "4096x14336")
+TOKENS = (1, 4, 8, 16, 32, 64, 256)
+PEAK_SOURCE = """
+#define ONE(op, n) op " %%zmm30, %%zmm31, %%zmm" #n "\\n"
+#define LOOP(name, op) void name(long rounds) { for (long i = 0; i < rounds; i++) __asm__ volatile( \\
+  ONE(op, 0) ONE(op, 1) ONE(op, 2) ONE(op, 3) ONE(op, 4) ONE(op, 5) ONE(op, 6) ONE(op, 7) \\
+  ::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7"); }
+LOOP(int8, "vpdpbusd")
+LOOP(f32, "vfmadd231ps")
+"""
+PEAK_ROUNDS, PEAK_CHAINS = 4_000_000, 8
+
+Product = Callable[[jax.Array, tuple[jax.Array, ...]], jax.Array]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One type of weight: `terms` products a multiply-add of the shape, `lanes` an instruction."""
+
+    name: str
+    terms: int
+    lanes: int
+    weight_bytes: int
+    ours: Product
+    xla: Product
+
+
+def main() -> None:
+    """Prints the table."""
+    arguments = parse_arguments()
+    reason = cpu_kernel.load(None)
+    if reason:
+        sys.exit(f"the CPU kernel cannot be used here: {reason}")
+    kinds = [kind for kind in KINDS if arguments.kind in (kind.name, "both")]
+    with tempfile.TemporaryDirectory() as folder:
+        library = build_peaks(Path(folder))
+    for kind in kinds:
+        peak = measure_peak(library, kind)
+        print(f"\n{kind.name}: {len(os.sched_getaffinity(0))} cores, peak {peak / 1e9:.0f} GMAC/s")
+        print(HEADER)
+        for text in arguments.shapes:
+            inputs, outputs = map(int, text.split("x"))
+            bench_shape(kind, inputs, outputs, arguments, peak)
+
+
+HEADER = f"{'shape':>12} {'tokens':>6} {'ms':>8} {'GOP/s':>6} {'peak':>5} {'GB/s':>5}   {'XLA ms':>8} {'ratio':>6}"
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kind", choices=("int8", "f32", "both"), default="both")
+    parser.add_argument("--shapes", nargs="+", default=SHAPES, metavar="INxOUT")
+    parser.add_argument("--tokens", nargs="+", type=int, default=TOKENS)
+    parser.add_argument("--megabytes", type=int, default=100, help="weights that a program reads")
+    parser.add_argument("--repeats", type=int, default=9)
+    return parser.parse_args()
+
+
+def bench_shape(
+    kind: Kind, inputs: int, outputs: int, arguments: argparse.Namespace, peak: float
+) -> None:
+    """One row for each number of tokens."""
+    size = inputs * outputs * kind.weight_bytes
+    count = max(2, round(arguments.megabytes * 1e6 / size))
+    ours = [make_weight(kind, inputs, outputs, i, packed=True) for i in range(count)]
+    plain = [make_weight(kind, inputs, outputs, i, packed=False) for i in range(count)]
+    for tokens in arguments.tokens:
+        x = jax.random.normal(jax.random.key(0), (tokens, inputs), jnp.float32)
+        variants = [partial(chained(kind.ours), x, ours), partial(chained(kind.xla), x, plain)]
+        seconds, xla_seconds = (t / count for t in take_turns(variants, arguments.repeats))
+        multiply_adds = tokens * inputs * outputs * kind.terms
+        print(
+            f"{inputs:>6}x{outputs:<5} {tokens:>6} {seconds * 1e3:8.3f} "
+            f"{2e-9 * multiply_adds / seconds:6.0f} {multiply_adds / seconds / peak:5.0%} "
+            f"{size / seconds * 1e-9:5.1f}   {xla_seconds * 1e3:8.3f} {xla_seconds / seconds:6.2f}",
+            flush=True,
+        )
+
+
+def make_weight(
+    kind: Kind, inputs: int, outputs: int, seed: int, packed: bool
+) -> tuple[jax.Array, ...]:
+    """Random values of a size that keeps a chain of products finite."""
+    key = jax.random.key(seed)
+    if kind.name == "f32":
+        w = jax.random.normal(key, (outputs, inputs), jnp.float32) * inputs**-0.5
+        return (jax.jit(cpu_kernel.pack_f32)(w) if packed else w,)
+    codes = lax.bitcast_convert_type(jax.random.bits(key, (outputs, inputs), jnp.uint8), jnp.int8)
+    scale = jnp.full(outputs, inputs**-0.5 / 74.0, jnp.float32)
+    return (jax.jit(cpu_kernel.pack_int8)(codes) if packed else codes, scale)
+
+
+def chained(product: Product) -> Callable[..., jax.Array]:
+    """A program of products, each made to wait for the one before."""
+
+    def run(x: jax.Array, weights: Sequence[tuple[jax.Array, ...]]) -> jax.Array:
+        inputs = x.shape[1]
+        for weight in weights:
+            y = product(x, weight)
+            repeats = -(-inputs // y.shape[1])
+            x = (jnp.tile(y, (1, repeats)) if repeats > 1 else y)[:, :inputs]
+        return x
+
+    return jax.jit(run)
+
+
+def take_turns(variants: Sequence[Callable[[], jax.Array]], repeats: int) -> list[float]:
+    """Median seconds of each variant."""
+    seconds: list[list[float]] = [[] for _ in variants]
+    for variant in variants:
+        jax.block_until_ready(variant())
+    for _ in range(repeats):
+        for taken, variant in zip(seconds, variants, strict=True):
+            start = time.perf_counter()
+            jax.block_until_ready(variant())
+            taken.append(time.perf_counter() - start)
+    return [median(taken) for taken in seconds]
+
+
+def ours_int8(x: jax.Array, weight: tuple[jax.Array, ...]) -> jax.Array:
+    """The kernel."""
+    return cpu_kernel.int8_product(x, *weight)
+
+
+def xla_int8(x: jax.Array, weight: tuple[jax.Array, ...]) -> jax.Array:
+    """The same in plain XLA; fewer than 8 rows would be 20 times slower, so they are padded."""
+    tokens = x.shape[0]
+    padded = jnp.pad(x, ((0, max(0, 4 - tokens)), (0, 0)))
+    return cpu_kernel.int8_product_reference(padded, *weight)[:tokens]
+
+
+def ours_f32(x: jax.Array, weight: tuple[jax.Array, ...]) -> jax.Array:
+    """The kernel."""
+    return cpu_kernel.f32_product(x, *weight)
+
+
+def xla_f32(x: jax.Array, weight: tuple[jax.Array, ...]) -> jax.Array:
+    """XLA's own dot."""
+    return lax.dot_general(x, weight[0], (((1,), (1,)), ((), ())))
+
+
+KINDS = (
+    Kind("int8", 2, 64, 1, ours_int8, xla_int8),
+    Kind("f32", 1, 16, 4, ours_f32, xla_f32),
+)
+
+
+def build_peaks(folder: Path) -> ctypes.CDLL:
+    """The empty loops, compiled."""
+    source, library = folder / "peak.c", folder / "peak.so"
+    source.write_text(PEAK_SOURCE)
+    command = ["cc", "-O2", "-shared", "-fPIC", str(source), "-o", str(library)]
+    subprocess.run(command, check=True)
+    return ctypes.CDLL(str(library))
+
+
+def measure_peak(library: ctypes.CDLL, kind: Kind) -> float:
+    """Multiply-adds a second on all cores, the best of three."""
+    cores = len(os.sched_getaffinity(0))
+    loop = getattr(library, kind.name)
+    best = 0.0
+    with ThreadPoolExecutor(cores) as pool:
+        for _ in range(3):
+            start = time.perf_counter()
+            list(pool.map(loop, [ctypes.c_long(PEAK_ROUNDS)] * cores))
+            seconds = time.perf_counter() - start
+            best = max(best, cores * PEAK_ROUNDS * PEAK_CHAINS * kind.lanes / seconds)
+    return best
+
+
+if __name__ == "__main__":
+    main()

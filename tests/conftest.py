@@ -1,0 +1,27 @@
+"""How JAX is set up for every test that uses it; tests of the other rooms never import it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+DEVICES = 8
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Eight virtual CPU devices, no silent promotion, compiled programs kept between runs.
+
+    All test modules are imported by now and no device has been used. Set here and not through the
+    environment, which servers started by a test would inherit.
+    """
+    if "jax" not in sys.modules:
+        return
+    import jax
+
+    if not session.config.option.markexpr.strip() == "gpu":
+        jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", DEVICES)
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    jax.config.update("jax_compilation_cache_dir", str(REPOSITORY / ".cache" / "xla-tests"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
