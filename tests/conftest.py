@@ -19,9 +19,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     import jax
 
-    if not session.config.option.markexpr.strip() == "gpu":
+    if session.config.option.markexpr.strip() != "gpu":
         jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", DEVICES)
     jax.config.update("jax_numpy_dtype_promotion", "strict")
-    jax.config.update("jax_compilation_cache_dir", str(REPOSITORY / ".cache" / "xla-tests"))
+    jax.config.update("jax_compilation_cache_dir", str(REPOSITORY / ".cache" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)

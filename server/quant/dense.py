@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from server.quant import cpu_kernel
-from server.quant.weight import flatten, spec, unflatten
+from server.quant.weight import flatten, kernel_rows, spec, unflatten, whole_blocks
 
 
 @jax.tree_util.register_dataclass
@@ -59,8 +59,8 @@ class PackedDense:
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:
         """The kernel's product over the flattened rows of `x`."""
-        y = cpu_kernel.f32_product(x.reshape(-1, x.shape[-1]), self.packed)
-        return unflatten(y, x, self.out)
+        y = cpu_kernel.f32_product(kernel_rows(x), self.packed)
+        return unflatten(y[:, : math.prod(self.out)], x, self.out)
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ class PackedDenseForm:
 
     def pack(self, w: np.ndarray) -> PackedDense:
         """[*out, in] -> the kernel's layout."""
-        return PackedDense(cpu_kernel.pack_f32(flatten(w).astype(np.float32)), w.shape[:-1])
+        rows = whole_blocks(flatten(w).astype(np.float32))
+        return PackedDense(cpu_kernel.pack_f32(rows), w.shape[:-1])
 
     def random(self, key: jax.Array, out: tuple[int, ...], inputs: int) -> PackedDense:
         """Normal values of standard deviation in**-0.5."""
-        shape = jax.eval_shape(
-            cpu_kernel.pack_f32, jax.ShapeDtypeStruct((math.prod(out), inputs), jnp.float32)
-        ).shape
+        rows = jax.ShapeDtypeStruct((math.prod(out), inputs), jnp.float32)
+        shape = jax.eval_shape(lambda w: cpu_kernel.pack_f32(whole_blocks(w)), rows).shape
         return PackedDense(jax.random.normal(key, shape, jnp.float32) * inputs**-0.5, out)
 
     def partition(self, out: tuple[int, ...], rows: str | None, inputs: str | None) -> PackedDense:

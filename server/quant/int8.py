@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, UInt8
 from jaxtyping import Int8 as Int8Array
 
 from server.quant import cpu_kernel
-from server.quant.weight import flatten, spec, unflatten
+from server.quant.weight import flatten, kernel_rows, spec, unflatten, whole_blocks
 
 LOW_STEP = 254.0  # lo counts in units of s / 254: half a step of hi is 127 of them
 MIN_ROWS = 8  # XLA's int8 product of fewer rows is 20 times slower on CPU than of 8
@@ -101,8 +101,8 @@ class PackedInt8:
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:
         """The kernel's product over the flattened rows of `x`."""
-        y = cpu_kernel.int8_product(x.reshape(-1, x.shape[-1]), self.packed, self.scale)
-        return unflatten(y, x, self.out)
+        y = cpu_kernel.int8_product(kernel_rows(x), self.packed, self.scale)
+        return unflatten(y[:, : math.prod(self.out)], x, self.out)
 
 
 @dataclass(frozen=True)
@@ -131,16 +131,15 @@ class PackedInt8Form:
 
     def pack(self, w: np.ndarray) -> PackedInt8:
         """Quantizes and packs."""
-        codes, scale = quantize(flatten(w))
+        codes, scale = quantize(whole_blocks(flatten(w)))
         return PackedInt8(cpu_kernel.pack_int8(codes), scale, w.shape[:-1])  # type: ignore[arg-type]
 
     def random(self, key: jax.Array, out: tuple[int, ...], inputs: int) -> PackedInt8:
         """Uniform codes, straight in the kernel's layout."""
-        count = math.prod(out)
-        packed = jax.eval_shape(
-            cpu_kernel.pack_int8, jax.ShapeDtypeStruct((count, inputs), jnp.int8)
-        )
+        rows = jax.ShapeDtypeStruct((math.prod(out), inputs), jnp.int8)
+        packed = jax.eval_shape(lambda w: cpu_kernel.pack_int8(whole_blocks(w)), rows)
         codes = jax.random.bits(key, packed.shape, jnp.uint8)
+        count = packed.shape[0] * cpu_kernel.LANES
         return PackedInt8(codes, _random_scale(count, inputs), out)
 
     def partition(self, out: tuple[int, ...], rows: str | None, inputs: str | None) -> PackedInt8:

@@ -8,9 +8,14 @@ their own layout), so only the first of the output axes can be split over device
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
+
+from server.quant import cpu_kernel
+
+INPUTS_AT_ONCE = 4  # inputs that the CPU kernel takes together
 
 
 class Weight(Protocol):
@@ -49,3 +54,20 @@ def spec(*axes: str | None) -> PartitionSpec:
     while trimmed and trimmed[-1] is None:
         trimmed.pop()
     return PartitionSpec(*trimmed)
+
+
+def whole_blocks(w: Any) -> Any:
+    """[N, in], numpy or JAX, with zeros added until the CPU kernel can hold it."""
+    return _padded(w, cpu_kernel.LANES, INPUTS_AT_ONCE)
+
+
+def kernel_rows(x: jax.Array) -> jax.Array:
+    """[.., in] -> [M, in], with the zero inputs that `whole_blocks` gave the weight."""
+    return _padded(x.reshape(-1, x.shape[-1]), 1, INPUTS_AT_ONCE)
+
+
+def _padded(x: Any, rows: int, columns: int) -> Any:
+    more = (-x.shape[0] % rows, -x.shape[1] % columns)
+    if not any(more):
+        return x
+    return (np if isinstance(x, np.ndarray) else jnp).pad(x, [(0, more[0]), (0, more[1])])

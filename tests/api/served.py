@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -159,3 +160,19 @@ def by_ids(ids: list[int], max_tokens: int = 4, **fields) -> pb.DecodeRequest:
 def by_text(text: str, max_tokens: int = 4, **fields) -> pb.DecodeRequest:
     content = pb.DecodeRequest.TextContent(text=text)
     return pb.DecodeRequest(text_content=content, max_tokens=max_tokens, **fields)
+
+
+async def burst(address: str, count: int, timeout: float = 100.0) -> Counter:
+    """The outcome of `count` calls made at once."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = pb_grpc.OrchestratorStub(channel)
+
+        async def one(number: int) -> str:
+            try:
+                call = stub.Decode(by_ids([number % 97], 1, ignore_eos=True), timeout=timeout)
+                made = [m async for m in call]
+            except grpc.aio.AioRpcError as error:
+                return error.code().name
+            return "OK" if len(made) == 1 else f"{len(made)} messages"
+
+        return Counter(await asyncio.gather(*(one(number) for number in range(count))))

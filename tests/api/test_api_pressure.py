@@ -8,8 +8,7 @@ import grpc
 import pytest
 
 from protos import orchestrator_pb2 as pb
-from protos import orchestrator_pb2_grpc as pb_grpc
-from tests.api.served import PATIENCE, VOCAB, Served, by_ids, serving, wait_until
+from tests.api.served import PATIENCE, VOCAB, Served, burst, by_ids, serving, wait_until
 from tests.scheduler.small_engine import SmallEngine, echo
 
 Code = grpc.StatusCode
@@ -20,21 +19,6 @@ def endless(served: Served, timeout: float | None = None):
     call = served.stub.Decode(by_ids([1], served.max_tokens), timeout=timeout)
     next(call)
     return call
-
-
-async def burst(address: str, count: int) -> Counter:
-    """The outcome of `count` calls made at once."""
-    async with grpc.aio.insecure_channel(address) as channel:
-        stub = pb_grpc.OrchestratorStub(channel)
-
-        async def one(number: int) -> str:
-            try:
-                made = [m async for m in stub.Decode(by_ids([number % 97], 1), timeout=100)]
-            except grpc.aio.AioRpcError as error:
-                return error.code().name
-            return "OK" if len(made) == 1 else f"{len(made)} messages"
-
-        return Counter(await asyncio.gather(*(one(number) for number in range(count))))
 
 
 @pytest.mark.parametrize(("count", "limit"), [(10_000, 16_384), (10_000, 100)])

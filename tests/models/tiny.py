@@ -103,9 +103,7 @@ class Model:
     def empty(self, slots: int, length: int) -> Cache:
         """A cache full of rubbish: nothing may depend on what was there."""
         rubbish = [
-            kv.empty(
-                slots, self.spec.kv_heads, length, self.spec.head_dim, self.backend.cache
-            )
+            kv.empty(slots, self.spec.kv_heads, length, self.spec.head_dim, self.backend.cache)
             for _ in range(self.spec.layers)
         ]
         filled = jax.tree.map(lambda x: jnp.full_like(x, 11), tuple(rubbish))
@@ -114,7 +112,7 @@ class Model:
     def read(
         self, cache: Cache, rows: Sequence[Row], width: int, span: int, spare: int = 0
     ) -> tuple[list[np.ndarray], Cache]:
-        """Prefill of rows padded to `width`, with `spare` padding rows: logits of each row's tokens."""
+        """Prefill of rows padded to `width`, and `spare` empty ones: logits of each row's tokens."""
         slots = cache[0].k.shape[0]
         count = len(rows) + spare
         tokens = np.full((count, width), 7, np.int32)
@@ -142,7 +140,9 @@ class Model:
     def _run(self, cache: Cache, batch: Batch, span: int) -> tuple[np.ndarray, Cache]:
         if span not in self._programs:
             self._programs[span] = jax.jit(partial(self._forward, span))
-        scores, cache = self._programs[span](self.parameters, cache, jax.tree.map(np.asarray, batch))
+        scores, cache = self._programs[span](
+            self.parameters, cache, jax.tree.map(np.asarray, batch)
+        )
         return np.asarray(scores), cache
 
     def _forward(
@@ -161,7 +161,7 @@ def load(
     devices: int = 1,
     sharding: str = "model",
 ) -> Model:
-    """A model in plain XLA unless `backend` says otherwise; `weights` and `cache` are int8 or not."""
+    """A model in plain XLA unless `backend` says otherwise; `weights` and `cache`: int8 or not."""
     spec = source.spec
     config = EngineConfig(slots=1, quantize_weights=weights, quantize_kv_cache=cache)
     backend = backend or cpu_backend(config, kernel=False)
