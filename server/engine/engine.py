@@ -48,6 +48,11 @@ class EnginePlan:
         return meshes.parameter_shardings(self.model, self.backend.form, self.mesh)
 
     @property
+    def spans(self) -> tuple[int, ...]:
+        """How much of the cache the decode programs read."""
+        return self.config.spans[-1:] if self.backend.reads_live else self.config.spans
+
+    @property
     def mlp_blocks(self) -> int:
         """As in WeightShapes."""
         return meshes.mlp_blocks(self.model, self.mesh)
@@ -180,7 +185,7 @@ class JaxEngine:
         config = self._plan.config
         self._positions[self._active] += config.steps
         furthest = int(self._positions[self._active].max(initial=1))
-        span = next(size for size in config.spans if size >= min(furthest, config.cache_length))
+        span = next(size for size in self._plan.spans if size >= min(furthest, config.cache_length))
         self._cache, self._state, out = self._programs["decode", span](
             self._parameters, self._cache, self._state
         )
@@ -241,7 +246,7 @@ def _lower(plan: EnginePlan, parameters: Any, cache: Any, state: Any) -> dict[tu
     )
     release = jax.jit(steps.release, donate_argnums=(0,), out_shardings=kept[1])
     lowered: dict[tuple, Any] = {}
-    for span in config.spans:
+    for span in plan.spans:
         lowered["decode", span] = decode.lower(
             parameters, cache, state, span=span, steps=config.steps
         )

@@ -56,10 +56,15 @@ def estimate_temporaries(model: ModelSpec, config: EngineConfig, itemsize: int) 
     """
     tokens = config.prefill_batch * config.chunks[-1]
     keys = config.cache_length + config.chunks[-1]
+    position = 2 * model.kv_heads * model.head_dim * 4  # bytes of a key and a value
     scores = 2 * tokens * model.heads * keys * 4
+    # The slots' old keys and values, and a copy of them in the order that the product wants.
+    old = 2 * config.prefill_batch * config.cache_length * position
     wide = tokens * (3 * model.ffn + 4 * model.hidden) * max(itemsize, 4)
-    decode = config.slots * (3 * model.ffn + 4 * model.hidden + 3 * model.vocab) * 4
-    return max(scores + wide, decode)
+    row = (3 * model.ffn + 4 * model.hidden + 3 * model.vocab) * 4
+    # One layer's cache, where a step reads less than all of it.
+    part = 0 if len(config.spans) == 1 else config.spans[-2] * position
+    return max(scores + old + wide, config.slots * (row + part))
 
 
 def check_fit(

@@ -109,7 +109,7 @@ def open_engine(
     if config is None:
         config = EngineConfig(slots=len(devices), **settings)
     mesh = meshes.make_mesh(devices, config.sharding)
-    backend = choose_backend(mesh, config, cache_dir, report)
+    backend = choose_backend(choice.spec, mesh, config, cache_dir, report)
     spec = choice.spec
     plan = EnginePlan(spec, config, backend, mesh, eos_ids)
     shapes = dummy_shapes(spec, backend.form, backend.compute, plan.mlp_blocks)

@@ -3,34 +3,26 @@
  *   loadstone_int8_product  y[M,N] = x[M,K] @ w[N,K]^T * scale[N]    w int8, the rest float32
  *   loadstone_f32_product   y[M,N] = x[M,K] @ w[N,K]^T               all float32
  *
- * Both are one loop. A weight is a sequence of 64-byte lines: a line holds one *step* of one *block*
- * of 16 outputs, as one instruction wants it. A step is four inputs as uint8 (w + 128) for
- * vpdpbusd, or one input as float32 for an FMA: w is [N/16, steps, 16, 4] uint8 or [N/16, steps, 16].
+ * Both are one loop. A weight is a sequence of 64-byte lines: a line holds one *step* of a *block*
+ * of 16 outputs, as one instruction wants it. A step is four inputs as uint8 (w + 128) for vpdpbusd
+ * or one input as float32 for an FMA: w is [N/16, steps, 16, 4] uint8 or [N/16, steps, 16] float32.
  * The other operand is a *unit* of four bytes, spread over the register: four int8 or one float32.
  *
- * For int8 each row of x becomes two rows of units, x = s * (hi + lo / 254) with s = max|x| / 127, so
+ * For int8 each row of x becomes two rows of units, x = s * (hi + lo / 254) with s = max|x| / 127:
  * about 15 bits of the activation survive. The excess of 128 * sum(units) is taken off at the end.
  *
  * Up to TILE_ROWS rows of units form a *tile*; they are stored as [tile][step][row] so that one
  * pointer walks through them. Tiles times blocks run as TILE_ROWS x TILE_BLOCKS sums in registers:
  * 24 sums, 3 lines and a spread unit fill the 32 registers that there are.
  */
-#include <immintrin.h>
-#include <sched.h>
-#include <stdatomic.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "xla/ffi/api/c_api.h"
+#include "cpu_threads.h"
 
 #define LANES 16
-#define LINE 64
 #define TILE_ROWS 8
 #define TILE_BLOCKS 3
 #define PART_TILES 32     /* tiles that one work item goes through, so that its units stay in L2 */
 #define CHUNK_STEPS 1024  /* steps at a time: 192 KiB of lines, which L2 holds twice */
-#define SPINS 1000
+#define FETCH_BYTES 65536 /* at most so many of the first lines are fetched while x is prepared */
 #define LOW_STEP 254.0f
 #define LARGEST_FLOOR 1e-30f /* keeps 127 / largest finite */
 
@@ -53,35 +45,33 @@ typedef struct {
   int32_t* excess; /* [rows] */
 } Product;
 
-/* Work items first..end-1 that one thread owns. It takes them from the front, others steal from the
- * back: weights are read in order, and a thread that wakes late delays nobody. */
-typedef struct {
-  _Alignas(LINE) _Atomic uint64_t span; /* end << 32 | first */
-} Range;
-
-typedef struct {
-  Product product;
-  int64_t threads;
-  _Alignas(LINE) _Atomic int64_t next_tile;
-  _Atomic int64_t tiles_ready;
-  _Alignas(LINE) _Atomic int64_t items_left;
-  _Atomic int joined, owners; /* a helper may start after the caller left: the last frees the job */
-  Range ranges[];
-} Job;
-
 /* ---- x to units ---- */
+
+/* What `prepare_tile` fetches meanwhile: the first lines of the item the thread begins with. */
+static void aim(const Product* p, Self* self) {
+  const int64_t block = self->first_item % p->columns * p->item_blocks, stride = p->steps * LINE;
+  self->fetch = (const char*)p->w + block * stride;
+  self->fetch_end = self->fetch + least(stride * p->item_blocks, FETCH_BYTES);
+}
+
+static inline void fetch_line(Self* self) {
+  if (self->fetch >= self->fetch_end) return;
+  _mm_prefetch(self->fetch, _MM_HINT_T1);
+  self->fetch += LINE;
+}
 
 static __mmask16 lanes_from(int64_t k, int64_t inputs) {
   return inputs - k >= LANES ? (__mmask16)0xffff : (__mmask16)((1u << (inputs - k)) - 1);
 }
 
 /* max|x|. As integers NaN is above infinity is above all numbers, so neither can vanish. */
-static float largest_of(const float* x, int64_t inputs) {
+static float largest_of(const float* x, int64_t inputs, Self* self) {
   __m512i best = _mm512_setzero_si512();
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   for (int64_t k = 0; k < inputs; k += LANES) {
     __m512 values = _mm512_maskz_loadu_ps(lanes_from(k, inputs), x + k);
     best = _mm512_max_epi32(best, _mm512_and_si512(_mm512_castps_si512(values), magnitude));
+    fetch_line(self);
   }
   int32_t bits = _mm512_reduce_max_epi32(best);
   float largest;
@@ -94,9 +84,10 @@ static inline __m512i round_even(__m512 x) {
 }
 
 /* Row `token` of x to two rows of units, `width` units apart from step to step. */
-static void quantize_token(const Product* p, int64_t token, int32_t* units, int64_t width) {
+static void quantize_token(const Product* p, int64_t token, int32_t* units, int64_t width,
+                           Self* self) {
   const float* x = p->x + token * p->inputs;
-  float largest = largest_of(x, p->inputs);
+  float largest = largest_of(x, p->inputs, self);
   float floored = largest > LARGEST_FLOOR ? largest : LARGEST_FLOOR;
   const __m512 inverse = _mm512_set1_ps(127.0f / floored);
   __m512i sum_high = _mm512_setzero_si512(), sum_low = _mm512_setzero_si512();
@@ -111,6 +102,7 @@ static void quantize_token(const Product* p, int64_t token, int32_t* units, int6
     __m128i pairs[2] = {_mm_unpacklo_epi32(highs, lows), _mm_unpackhi_epi32(highs, lows)};
     for (int64_t s = 0; s < 4 && k + 4 * s < p->inputs; s++, units += width)
       memcpy(units, (const int64_t*)pairs + s, sizeof(int64_t));
+    fetch_line(self);
   }
   int finite = largest <= 3.402823466e38f;
   float step = finite ? largest / 127.0f : __builtin_nanf("");
@@ -121,19 +113,21 @@ static void quantize_token(const Product* p, int64_t token, int32_t* units, int6
 }
 
 static int64_t rows_of(const Product* p, int64_t tile) {
-  int64_t left = p->rows - tile * TILE_ROWS;
-  return left < TILE_ROWS ? left : TILE_ROWS;
+  return least(p->rows - tile * TILE_ROWS, TILE_ROWS);
 }
 
-static void prepare_tile(const Product* p, int64_t tile) {
+static void prepare_tile(const void* data, int64_t tile, Self* self) {
+  const Product* p = data;
+  if (self->fetch == NULL) aim(p, self);
   int64_t width = rows_of(p, tile), row = tile * TILE_ROWS;
   int32_t* units = p->units + row * p->steps;
   if (p->kind == INT8) {
-    for (int64_t r = 0; r < width; r += 2) quantize_token(p, (row + r) / 2, units + r, width);
+    for (int64_t r = 0; r < width; r += 2)
+      quantize_token(p, (row + r) / 2, units + r, width, self);
     return;
   }
   const int32_t* x = (const int32_t*)p->x + row * p->inputs;
-  for (int64_t k = 0; k < p->inputs; k++)
+  for (int64_t k = 0; k < p->inputs; k++, fetch_line(self))
     for (int64_t r = 0; r < width; r++) units[k * width + r] = x[r * p->inputs + k];
 }
 
@@ -226,14 +220,14 @@ static void finish(const Product* p, const __m512i* sums, int64_t row, int64_t b
 }
 
 /* All steps of up to PART_TILES tiles and item_blocks blocks. The first tile also fetches the lines
- * that come after these into L2, so that memory and arithmetic overlap: 85% of the peak at 16 tokens
- * with weights from memory, 72% without. */
-static void product_item(const Product* p, int64_t item) {
+ * that come next into L2, so that memory and arithmetic overlap: 85% of the peak at 16 tokens with
+ * weights from memory, 72% without. */
+static void product_item(const void* data, int64_t item) {
+  const Product* p = data;
   __m512i sums[PART_TILES][TILE_ROWS * TILE_BLOCKS];
-  const int64_t first = item / p->columns * PART_TILES, stop = first + PART_TILES;
-  const int64_t end = stop < p->tiles ? stop : p->tiles;
+  const int64_t first = item / p->columns * PART_TILES, end = least(first + PART_TILES, p->tiles);
   const int64_t block = item % p->columns * p->item_blocks, left = p->outputs / LANES - block;
-  const int blocks = (int)(left < p->item_blocks ? left : p->item_blocks);
+  const int blocks = (int)least(left, p->item_blocks);
   const int64_t stride = p->steps * LINE;
   const uint8_t *lines = p->w + block * stride, *next = lines + blocks * stride;
   if (left < 2 * blocks) next = NULL;
@@ -253,138 +247,38 @@ static void product_item(const Product* p, int64_t item) {
   }
 }
 
-/* ---- threads ---- */
+/* ---- XLA ---- */
 
-static int take(Range* range, int from_front, int64_t* item) {
-  uint64_t span = atomic_load(&range->span);
-  for (;;) {
-    uint32_t first = (uint32_t)span, end = (uint32_t)(span >> 32);
-    if (first >= end) return 0;
-    uint64_t rest = from_front ? span + 1 : span - (1ull << 32);
-    if (atomic_compare_exchange_weak(&range->span, &span, rest)) {
-      *item = from_front ? first : end - 1;
-      return 1;
-    }
-  }
-}
-
-/* A wait is mostly shorter than a microsecond, unless the other thread lost its core. */
-static void relax(int spins) {
-  if (spins < SPINS) _mm_pause();
-  else sched_yield();
-}
-
-static void work(Job* job) {
-  const Product* p = &job->product;
-  const int64_t self = atomic_fetch_add(&job->joined, 1);
-  for (int64_t tile; (tile = atomic_fetch_add(&job->next_tile, 1)) < p->tiles;) {
-    prepare_tile(p, tile);
-    atomic_fetch_add(&job->tiles_ready, 1);
-  }
-  for (int spins = 0; atomic_load(&job->tiles_ready) < p->tiles; spins++) relax(spins);
-  for (int64_t i = 0; i < job->threads; i++)
-    for (int64_t item; take(&job->ranges[(self + i) % job->threads], i == 0, &item);) {
-      product_item(p, item);
-      atomic_fetch_sub(&job->items_left, 1);
-    }
-}
-
-static void leave(Job* job) {
-  if (atomic_fetch_sub(&job->owners, 1) == 1) free(job);
-}
-
-static void help(void* data) {
-  work(data);
-  leave(data);
-}
-
-static void drop(const XLA_FFI_CallFrame* frame, XLA_FFI_Error* error) {
-  XLA_FFI_Error_Destroy_Args args = {sizeof(args), NULL, error};
-  frame->api->XLA_FFI_Error_Destroy(&args);
-}
-
-static int64_t count_threads(const XLA_FFI_CallFrame* frame) {
-  int64_t threads = 1;
-  XLA_FFI_ThreadPool_NumThreads_Args args = {sizeof(args), NULL, frame->ctx, &threads};
-  XLA_FFI_Error* error = frame->api->XLA_FFI_ThreadPool_NumThreads(&args);
-  if (error == NULL) return threads;
-  drop(frame, error); /* no pool: this thread does it all */
-  return 1;
-}
-
-/* Runs the job on XLA's own threads and this one; returns when all of it is done. */
-static void run(const XLA_FFI_CallFrame* frame, Job* job) {
-  for (int64_t i = 1; i < job->threads; i++) {
-    XLA_FFI_ThreadPool_Schedule_Args args = {sizeof(args), NULL, frame->ctx, help, job};
-    XLA_FFI_Error* error = frame->api->XLA_FFI_ThreadPool_Schedule(&args);
-    if (error == NULL) continue;
-    drop(frame, error);
-    leave(job);
-  }
-  work(job);
-  for (int spins = 0; atomic_load(&job->items_left) > 0; spins++) relax(spins);
-  leave(job);
-}
-
-static int64_t round_up(int64_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
-
-/* A job and the memory for its units in one piece. */
-static Job* new_job(Product p, int64_t threads) {
+/* A job with the product and the memory for its units. */
+static Job* product_job(Product p, int64_t threads) {
   const int64_t parts = (p.tiles + PART_TILES - 1) / PART_TILES, blocks = p.outputs / LANES;
   p.item_blocks = TILE_BLOCKS;
   while (p.item_blocks > 1 && parts * blocks < p.item_blocks * threads) p.item_blocks--;
   p.columns = (blocks + p.item_blocks - 1) / p.item_blocks;
-  const int64_t items = parts * p.columns;
-  if (threads > items) threads = items;
-  const int64_t head = round_up(sizeof(Job) + threads * sizeof(Range));
-  const int64_t each = round_up(p.rows * 4), units = p.rows * p.steps * 4;
-  char* memory = aligned_alloc(LINE, head + 2 * each + round_up(units));
-  if (memory == NULL) return NULL;
+  const Task task = {prepare_tile, product_item, p.tiles, parts * p.columns};
+  const int64_t head = round_up(sizeof(p)), each = round_up(p.rows * 4);
+  Job* job = new_job(task, threads, head + 2 * each + p.rows * p.steps * 4);
+  if (job == NULL) return NULL;
+  char* memory = job->data;
   p.step = (float*)(memory + head);
   p.excess = (int32_t*)(memory + head + each);
   p.units = (int32_t*)(memory + head + 2 * each);
-  Job* job = (Job*)memory;
-  job->product = p;
-  job->threads = threads;
-  atomic_init(&job->next_tile, 0);
-  atomic_init(&job->tiles_ready, 0);
-  atomic_init(&job->items_left, items);
-  atomic_init(&job->joined, 0);
-  atomic_init(&job->owners, (int)threads);
-  for (int64_t i = 0; i < threads; i++) {
-    uint64_t first = (uint64_t)(items * i / threads), end = (uint64_t)(items * (i + 1) / threads);
-    atomic_init(&job->ranges[i].span, end << 32 | first);
-  }
+  memcpy(memory, &p, sizeof(p));
   return job;
 }
 
-/* ---- XLA ---- */
-
-static XLA_FFI_Error* fail(const XLA_FFI_CallFrame* frame, const char* message) {
-  XLA_FFI_Error_Create_Args args = {sizeof(args), NULL, message, XLA_FFI_Error_Code_INTERNAL};
-  return frame->api->XLA_FFI_Error_Create(&args);
-}
-
-static int answers_metadata(XLA_FFI_CallFrame* frame) {
-  XLA_FFI_Extension_Base* extension = frame->extension_start;
-  if (extension == NULL || extension->type != XLA_FFI_Extension_Metadata) return 0;
-  XLA_FFI_Metadata* metadata = ((XLA_FFI_Metadata_Extension*)extension)->metadata;
-  metadata->api_version.major_version = XLA_FFI_API_MAJOR;
-  metadata->api_version.minor_version = XLA_FFI_API_MINOR;
-  return 1;
-}
-
 static XLA_FFI_Error* multiply(XLA_FFI_CallFrame* frame, Kind kind) {
-  if (answers_metadata(frame) || frame->stage != XLA_FFI_ExecutionStage_EXECUTE) return NULL;
+  if (!executes(frame)) return NULL;
   const int arguments = kind == INT8 ? 3 : 2, inputs_per_step = kind == INT8 ? 4 : 1;
   if (frame->args.size != arguments || frame->rets.size != 1)
     return fail(frame, "a CPU product takes x, w and for int8 the scale, and gives y");
-  const XLA_FFI_Buffer* x = frame->args.args[0];
-  const XLA_FFI_Buffer* w = frame->args.args[1];
+  const XLA_FFI_Buffer *x = frame->args.args[0], *w = frame->args.args[1];
   const XLA_FFI_Buffer* y = frame->rets.rets[0];
-  if (x->rank != 2 || y->rank != 2 || w->rank < 3 || w->dims[1] * inputs_per_step != x->dims[1] ||
-      w->dims[0] * LANES != y->dims[1] || w->dims[2] != LANES || x->dims[0] != y->dims[0])
-    return fail(frame, "a CPU product: the shapes of x, w and y do not fit together");
+  if (x->dtype != XLA_FFI_DataType_F32 || y->dtype != XLA_FFI_DataType_F32 ||
+      w->dtype != (kind == INT8 ? XLA_FFI_DataType_U8 : XLA_FFI_DataType_F32) || x->rank != 2 ||
+      y->rank != 2 || w->rank != (kind == INT8 ? 4 : 3) || x->dims[0] != y->dims[0] ||
+      w->dims[1] * inputs_per_step != x->dims[1] || w->dims[0] * LANES != y->dims[1])
+    return fail(frame, "a CPU product: x, w and y do not fit together");
   Product p = {.kind = kind, .x = x->data, .w = w->data, .y = y->data,
                .tokens = x->dims[0], .inputs = x->dims[1], .outputs = y->dims[1]};
   if (kind == INT8) p.scale = ((const XLA_FFI_Buffer*)frame->args.args[2])->data;
@@ -392,7 +286,7 @@ static XLA_FFI_Error* multiply(XLA_FFI_CallFrame* frame, Kind kind) {
   p.tiles = (p.rows + TILE_ROWS - 1) / TILE_ROWS;
   p.steps = p.inputs / inputs_per_step;
   if (p.tokens == 0 || p.outputs == 0) return NULL;
-  Job* job = new_job(p, count_threads(frame));
+  Job* job = product_job(p, count_threads(frame));
   if (job == NULL) return fail(frame, "a CPU product: out of host memory");
   run(frame, job);
   return NULL;

@@ -132,6 +132,81 @@ def test_many_products_in_one_program_and_many_programs_at_once() -> None:
         assert_close(y[-1], x @ w.T.astype(np.float32))
 
 
+CACHES = [(2, 3, 100, 64), (1, 1, 17, 16), (1, 5, 130, 80), (3, 8, 200, 128), (2, 2, 64, 256)]
+
+
+@pytest.mark.parametrize("coded", [False, True])
+@pytest.mark.parametrize("heads, group, length, head", CACHES)
+def test_attention_matches_numpy(
+    heads: int, group: int, length: int, head: int, coded: bool
+) -> None:
+    counts = np.asarray([0, 1, 16, length - 1, length, length + 7], np.int32)
+    random = np.random.default_rng(length)
+    q = random.standard_normal((len(counts), heads * group, head)).astype(np.float32)
+    shape = (len(counts), heads, length, head)
+    cache = [random.standard_normal(shape).astype(np.float32) for _ in "kv"]
+    scales: list[np.ndarray] = []
+    floats = cache
+    if coded:
+        cache = [random.integers(-127, 128, shape).astype(np.int8) for _ in "kv"]
+        scales = [random.uniform(0.001, 0.02, shape[:3]).astype(np.float32) for _ in "kv"]
+        floats = [c * s[..., None] for c, s in zip(cache, scales, strict=True)]
+    # Beyond what lives there may be anything.
+    for b, count in enumerate(counts):
+        for array in scales or cache:
+            array[b, :, count:] = np.nan
+    got = np.asarray(jax.jit(attention)(q, *cache, counts, *scales))
+    expected = plain_attention(q, *floats, counts)
+    assert np.all(got[counts == 0] == 0)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=2e-6 * np.max(np.abs(expected)))
+
+
+def attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, counts: jax.Array, *scales: jax.Array
+) -> jax.Array:
+    """The kernel, with a fixed scale."""
+    return cpu_kernel.decode_attention(q, k, v, counts, 0.3, *scales)
+
+
+def plain_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """float64, one query at a time."""
+    out = np.zeros(q.shape)
+    group = q.shape[1] // k.shape[1]
+    for b, n in np.ndindex(q.shape[:2]):
+        if counts[b] == 0:
+            continue
+        keys, values = (x[b, n // group, : counts[b]].astype(np.float64) for x in (k, v))
+        scores = keys @ q[b, n] * 0.3
+        weights = np.exp(scores - scores.max())
+        out[b, n] = weights @ values / weights.sum()
+    return out
+
+
+def test_attention_survives_scores_far_apart() -> None:
+    """Weights from 1 down to 0, with the peak in the last block."""
+    keys = np.linspace(-2000, 2000, 200, dtype=np.float32)[None, None, :, None] * np.ones(16)
+    values = np.arange(200, dtype=np.float32)[None, None, :, None] * np.ones(16)
+    q, count = np.ones((1, 1, 16), np.float32), np.asarray([200], np.int32)
+    got = jax.jit(attention)(q, keys.astype(np.float32), values.astype(np.float32), count)
+    np.testing.assert_allclose(got, 199.0, rtol=1e-6)
+
+
+def test_attention_spoils_only_the_slot_with_a_bad_value() -> None:
+    k = np.random.default_rng(5).standard_normal((3, 2, 70, 32)).astype(np.float32)
+    k[1, 0, 66, 3] = np.nan
+    q = np.ones((3, 2, 32), np.float32)
+    got = np.asarray(jax.jit(attention)(q, k, np.ones_like(k), np.full(3, 70, np.int32)))
+    assert np.all(np.isnan(got[1, 0]))
+    np.testing.assert_allclose(got[[0, 2]], 1.0, rtol=1e-6)
+    np.testing.assert_allclose(got[1, 1], 1.0, rtol=1e-6)
+
+
+def test_attention_refuses_what_it_cannot_take() -> None:
+    q, cache = np.ones((1, 3, 24), np.float32), np.ones((1, 2, 8, 24), np.float32)
+    with pytest.raises(ValueError, match="3 heads over 2 kv heads of size 24"):
+        attention(q, cache, cache, np.ones(1, np.int32))
+
+
 def test_packing_is_the_same_for_numpy_and_jax() -> None:
     w = WEIGHTS[64, 36]
     np.testing.assert_array_equal(cpu_kernel.pack_int8(w), jax.jit(cpu_kernel.pack_int8)(w))
