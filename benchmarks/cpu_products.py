@@ -1,13 +1,15 @@
 """Weight products on this CPU: our kernel beside XLA's own, and beside what the processor can do.
 
-    python benchmarks/cpu_products.py
-    python benchmarks/cpu_products.py --kind int8 --shapes 4096x14336 --tokens 1 16 --repeats 9
+    python -m benchmarks.cpu_products
+    python -m benchmarks.cpu_products --kind int8 --shapes 4096x14336 --tokens 1 16 --repeats 9
 
 A row is one shape [inputs x outputs] and one number of tokens. Weights come from memory, as they do
 while decoding: a program goes through enough matrices to fill --megabytes, each product feeding the
-next. `peak` is the share of what the multiply-add instruction reaches in an empty loop on all cores in
-the same run (int8: two terms, so twice the products of the shape). Medians of rounds in which the
-variants take turns; on a busy machine compare the columns of one row, not rows of two runs.
+next. Starting the program and cutting or padding between products is in the time of both; for the
+small shapes that is a tenth of it. `peak` is a share of what the multiply-add instruction reaches in
+an empty loop on one core in the same run, times the cores (int8: two terms, so twice the products
+of the shape). Medians of rounds in which the variants take turns; on a busy machine compare the
+columns of one row, not rows of two runs.
 """
 
 import argparse
@@ -18,7 +20,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,15 +36,21 @@ SHAPES = ("576x960", "576x576", "576x3072", "1536x576", "576x49152", "4096x14336
 TOKENS = (1, 4, 8, 16, 32, 64, 256)
 PEAK_SOURCE = """
 #define ONE(op, n) op " %%zmm30, %%zmm31, %%zmm" #n "\\n"
-#define LOOP(name, op) void name(long rounds) { for (long i = 0; i < rounds; i++) __asm__ volatile( \\
-  ONE(op, 0) ONE(op, 1) ONE(op, 2) ONE(op, 3) ONE(op, 4) ONE(op, 5) ONE(op, 6) ONE(op, 7) \\
-  ::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7"); }
+#define EIGHT(op) \\
+  ONE(op, 0) ONE(op, 1) ONE(op, 2) ONE(op, 3) ONE(op, 4) ONE(op, 5) ONE(op, 6) ONE(op, 7)
+#define LOOP(name, op) \\
+  void name(long rounds) { \\
+    while (rounds-- > 0) \\
+      __asm__ volatile(EIGHT(op) ::: \\
+        "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7"); \\
+  }
 LOOP(int8, "vpdpbusd")
 LOOP(f32, "vfmadd231ps")
 """
-PEAK_ROUNDS, PEAK_CHAINS = 4_000_000, 8
+HEADER = "       shape tokens       ms  GOP/s  peak  GB/s     XLA ms  ratio"
+PEAK_ROUNDS, PEAK_CHAINS, PEAK_TRIES = 500_000, 8, 50
 
-Product = Callable[[jax.Array, tuple[jax.Array, ...]], jax.Array]
+Product = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # x, weight, scale
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class Kind:
     terms: int
     lanes: int
     weight_bytes: int
+    pack: Callable[[jax.Array], jax.Array]
     ours: Product
     xla: Product
 
@@ -76,9 +84,6 @@ def main() -> None:
             bench_shape(kind, inputs, outputs, arguments, peak)
 
 
-HEADER = f"{'shape':>12} {'tokens':>6} {'ms':>8} {'GOP/s':>6} {'peak':>5} {'GB/s':>5}   {'XLA ms':>8} {'ratio':>6}"
-
-
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -96,11 +101,15 @@ def bench_shape(
     """One row for each number of tokens."""
     size = inputs * outputs * kind.weight_bytes
     count = max(2, round(arguments.megabytes * 1e6 / size))
-    ours = [make_weight(kind, inputs, outputs, i, packed=True) for i in range(count)]
-    plain = [make_weight(kind, inputs, outputs, i, packed=False) for i in range(count)]
+    scale = jnp.full(outputs, inputs**-0.5 / 74.0, jnp.float32)  # keeps a chain of products finite
+    plain = [make_weight(kind, inputs, outputs, i) for i in range(count)]
+    packed = [jax.jit(kind.pack)(w) for w in plain]
     for tokens in arguments.tokens:
         x = jax.random.normal(jax.random.key(0), (tokens, inputs), jnp.float32)
-        variants = [partial(chained(kind.ours), x, ours), partial(chained(kind.xla), x, plain)]
+        variants = [
+            partial(chained(kind.ours), x, packed, scale),
+            partial(chained(kind.xla), x, plain, scale),
+        ]
         seconds, xla_seconds = (t / count for t in take_turns(variants, arguments.repeats))
         multiply_adds = tokens * inputs * outputs * kind.terms
         print(
@@ -111,28 +120,23 @@ def bench_shape(
         )
 
 
-def make_weight(
-    kind: Kind, inputs: int, outputs: int, seed: int, packed: bool
-) -> tuple[jax.Array, ...]:
-    """Random values of a size that keeps a chain of products finite."""
+def make_weight(kind: Kind, inputs: int, outputs: int, seed: int) -> jax.Array:
+    """Random values [outputs, inputs]; float32 of a size that keeps a chain of products finite."""
     key = jax.random.key(seed)
     if kind.name == "f32":
-        w = jax.random.normal(key, (outputs, inputs), jnp.float32) * inputs**-0.5
-        return (jax.jit(cpu_kernel.pack_f32)(w) if packed else w,)
-    codes = lax.bitcast_convert_type(jax.random.bits(key, (outputs, inputs), jnp.uint8), jnp.int8)
-    scale = jnp.full(outputs, inputs**-0.5 / 74.0, jnp.float32)
-    return (jax.jit(cpu_kernel.pack_int8)(codes) if packed else codes, scale)
+        return jax.random.normal(key, (outputs, inputs), jnp.float32) * inputs**-0.5
+    return lax.bitcast_convert_type(jax.random.bits(key, (outputs, inputs), jnp.uint8), jnp.int8)
 
 
 def chained(product: Product) -> Callable[..., jax.Array]:
     """A program of products, each made to wait for the one before."""
 
-    def run(x: jax.Array, weights: Sequence[tuple[jax.Array, ...]]) -> jax.Array:
+    def run(x: jax.Array, weights: Sequence[jax.Array], scale: jax.Array) -> jax.Array:
         inputs = x.shape[1]
         for weight in weights:
-            y = product(x, weight)
-            repeats = -(-inputs // y.shape[1])
-            x = (jnp.tile(y, (1, repeats)) if repeats > 1 else y)[:, :inputs]
+            y = product(x, weight, scale)
+            missing = max(0, inputs - y.shape[1])
+            x = jnp.pad(y, ((0, 0), (0, missing)))[:, :inputs]
         return x
 
     return jax.jit(run)
@@ -151,31 +155,26 @@ def take_turns(variants: Sequence[Callable[[], jax.Array]], repeats: int) -> lis
     return [median(taken) for taken in seconds]
 
 
-def ours_int8(x: jax.Array, weight: tuple[jax.Array, ...]) -> jax.Array:
+def ours_f32(x: jax.Array, weight: jax.Array, scale: jax.Array) -> jax.Array:
     """The kernel."""
-    return cpu_kernel.int8_product(x, *weight)
+    return cpu_kernel.f32_product(x, weight)
 
 
-def xla_int8(x: jax.Array, weight: tuple[jax.Array, ...]) -> jax.Array:
+def xla_int8(x: jax.Array, weight: jax.Array, scale: jax.Array) -> jax.Array:
     """The same in plain XLA; fewer than 8 rows would be 20 times slower, so they are padded."""
     tokens = x.shape[0]
     padded = jnp.pad(x, ((0, max(0, 4 - tokens)), (0, 0)))
-    return cpu_kernel.int8_product_reference(padded, *weight)[:tokens]
+    return cpu_kernel.int8_product_reference(padded, weight, scale)[:tokens]
 
 
-def ours_f32(x: jax.Array, weight: tuple[jax.Array, ...]) -> jax.Array:
-    """The kernel."""
-    return cpu_kernel.f32_product(x, *weight)
-
-
-def xla_f32(x: jax.Array, weight: tuple[jax.Array, ...]) -> jax.Array:
+def xla_f32(x: jax.Array, weight: jax.Array, scale: jax.Array) -> jax.Array:
     """XLA's own dot."""
-    return lax.dot_general(x, weight[0], (((1,), (1,)), ((), ())))
+    return lax.dot_general(x, weight, (((1,), (1,)), ((), ())))
 
 
 KINDS = (
-    Kind("int8", 2, 64, 1, ours_int8, xla_int8),
-    Kind("f32", 1, 16, 4, ours_f32, xla_f32),
+    Kind("int8", 2, 64, 1, cpu_kernel.pack_int8, cpu_kernel.int8_product, xla_int8),
+    Kind("f32", 1, 16, 4, cpu_kernel.pack_f32, ours_f32, xla_f32),
 )
 
 
@@ -189,17 +188,14 @@ def build_peaks(folder: Path) -> ctypes.CDLL:
 
 
 def measure_peak(library: ctypes.CDLL, kind: Kind) -> float:
-    """Multiply-adds a second on all cores, the best of three."""
-    cores = len(os.sched_getaffinity(0))
+    """Multiply-adds a second: the best of many short loops on one core, times the cores."""
     loop = getattr(library, kind.name)
     best = 0.0
-    with ThreadPoolExecutor(cores) as pool:
-        for _ in range(3):
-            start = time.perf_counter()
-            list(pool.map(loop, [ctypes.c_long(PEAK_ROUNDS)] * cores))
-            seconds = time.perf_counter() - start
-            best = max(best, cores * PEAK_ROUNDS * PEAK_CHAINS * kind.lanes / seconds)
-    return best
+    for _ in range(PEAK_TRIES):
+        start = time.perf_counter()
+        loop(ctypes.c_long(PEAK_ROUNDS))
+        best = max(best, PEAK_ROUNDS * PEAK_CHAINS * kind.lanes / (time.perf_counter() - start))
+    return best * len(os.sched_getaffinity(0))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,12 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.models.tiny import Tensors
 
 REPOSITORY = Path(__file__).parents[1]
 DEVICES = 8
@@ -25,3 +29,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_compilation_cache_dir", str(REPOSITORY / ".cache" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+
+
+@pytest.fixture(scope="session")
+def smollm2_tensors() -> "Tensors":
+    """The default model, dequantized once for all tests that need it (0.6 GB)."""
+    from server.weights.gguf import GGUFSource
+    from tests.models.tiny import Tensors
+    from tokenization import default_model_path
+
+    source = GGUFSource(default_model_path())
+    return Tensors(source.spec, {name: source.tensor(name) for name in source.names()})

@@ -1,6 +1,7 @@
 """The live line of a run."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from tqdm import tqdm
 from client.targets.exchange import OK, Exchange
 
 _PERIOD_SECONDS = 0.5
+_PERIOD_IN_A_LOG = 10.0  # where every drawing stays as a line of its own
 
 
 class Progress:
@@ -37,8 +39,9 @@ class Progress:
 
 async def _draw(bar: tqdm, exchanges: Sequence[Exchange]) -> None:
     tally, last, before = _Tally(exchanges), time.perf_counter(), 0
+    period = _PERIOD_SECONDS if sys.stderr.isatty() else _PERIOD_IN_A_LOG
     while True:
-        await asyncio.sleep(_PERIOD_SECONDS)
+        await asyncio.sleep(period)
         tokens, now = tally.tokens(), time.perf_counter()
         state = f"{(tokens - before) / (now - last):,.0f} tok/s, {tally.in_flight} in flight"
         if tally.failed:

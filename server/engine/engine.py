@@ -65,9 +65,11 @@ class EnginePlan:
             weights=memory.tree_bytes(parameters, self.parameter_shardings()),
             cache=memory.tree_bytes(cache, meshes.cache_sharding(self.model, self.mesh)),
             temporaries=memory.estimate_temporaries(
-                self.model, config, np.dtype(self.backend.compute).itemsize
-            )
-            // (self.mesh.shape["model"]),
+                self.model,
+                config,
+                np.dtype(self.backend.compute).itemsize,
+                self.mesh.shape["model"],
+            ),
         )
 
     def _empty_cache(self, config: EngineConfig) -> tuple[kv.KV, ...]:

@@ -49,22 +49,28 @@ def tree_bytes(shapes: Any, shardings: Any) -> int:
     )
 
 
-def estimate_temporaries(model: ModelSpec, config: EngineConfig, itemsize: int) -> int:
-    """Bytes of activations, scores and logits of the largest prefill or decode step.
+def estimate_temporaries(model: ModelSpec, config: EngineConfig, itemsize: int, split: int) -> int:
+    """Bytes of activations, scores and logits of the largest prefill or decode step, per device.
 
-    An upper estimate before compiling; the compiled programs state theirs exactly.
+    An upper estimate before compiling; the compiled programs state theirs exactly. `split` devices
+    share heads, MLP and vocabulary where these divide evenly.
     """
+
+    def share(size: int, of: int) -> int:
+        return size // split if of % split == 0 else size
+
     tokens = config.prefill_batch * config.chunks[-1]
     keys = config.cache_length + config.chunks[-1]
-    position = 2 * model.kv_heads * model.head_dim * 4  # bytes of a key and a value
-    scores = 2 * tokens * model.heads * keys * 4
+    position = share(2 * model.kv_heads * model.head_dim * 4, model.kv_heads)  # a key and a value
+    scores = 2 * tokens * share(model.heads, model.kv_heads) * keys * 4
     # The slots' old keys and values, and a copy of them in the order that the product wants.
     old = 2 * config.prefill_batch * config.cache_length * position
-    wide = tokens * (3 * model.ffn + 4 * model.hidden) * max(itemsize, 4)
-    row = (3 * model.ffn + 4 * model.hidden + 3 * model.vocab) * 4
+    # Twice over for int8 on CPU, which holds two terms of every activation.
+    wide = 2 * (share(3 * model.ffn, model.ffn) + 4 * model.hidden)
+    row = (wide + share(3 * model.vocab, model.vocab)) * 4
     # One layer's cache, where a step reads less than all of it.
     part = 0 if len(config.spans) == 1 else config.spans[-2] * position
-    return max(scores + old + wide, config.slots * (row + part))
+    return max(scores + old + tokens * wide * max(itemsize, 4), config.slots * (row + part))
 
 
 def check_fit(

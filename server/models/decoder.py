@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Array, Bool, Float, Int32
 
 from server.attention.prefill import attend_chunk
 from server.models.parameters import Layer, Parameters
@@ -45,6 +45,7 @@ class _View:
     cos: Float[Array, "N T H/2"]
     sin: Float[Array, "N T H/2"]
     slots: Int32[Array, " N"]
+    valid: Bool[Array, "N T"]
     index: Int32[Array, "N T"]  # where each token is written; the cache length means nowhere
     count: Int32[Array, " N"]  # live positions after the write
     sees_old: jax.Array  # [N,T,span]
@@ -67,6 +68,8 @@ def forward(
     """
     view = _view(spec, cache[0].k.shape[2], batch, span)
     x = parameters.embedding[batch.tokens].astype(_compute_type(parameters))
+    # Idle rows and padding stay zero through every layer: the CPU kernel skips zero rows.
+    x = jnp.where(view.valid[..., None], x, jnp.zeros_like(x))
     written = []
     for layer, entry in zip(parameters.layers, cache, strict=True):
         attended, entry = _attention(spec, attend, layer, entry, x, view, span, batch.slots is None)
@@ -103,6 +106,7 @@ def _view(spec: ModelSpec, length: int, batch: Batch, span: int) -> _View:
         cos=cos,
         sin=sin,
         slots=slots,
+        valid=valid,
         index=jnp.where(valid, positions % length, length),
         count=jnp.where(batch.lengths > 0, jnp.minimum(batch.starts + batch.lengths, length), 0),
         sees_old=(held >= 0)[:, None] & in_window,
@@ -136,6 +140,7 @@ def _attention(
         old = kv.read(entry, view.slots, span)
         out = attend_chunk(q, old, new, view.sees_old, view.sees_chunk, scale)
         entry = kv.write(entry, _after(new, out), view.slots, view.index)
+    out = jnp.where(view.valid[..., None, None, None], out, jnp.zeros_like(out))
     return layer.out(out.reshape(*x.shape[:2], -1)), entry  # [N,T,K,G,H] -> [N,T,KGH]
 
 

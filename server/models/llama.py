@@ -30,7 +30,7 @@ def read_common(name: str, family: str, config: dict[str, Any]) -> ModelSpec:
         layers=config["num_hidden_layers"],
         heads=heads,
         kv_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+        head_dim=config.get("head_dim") or config["hidden_size"] // max(heads, 1),
         ffn=config["intermediate_size"],
         vocab=config["vocab_size"],
         max_positions=config.get("max_position_embeddings", 2048),
@@ -55,6 +55,9 @@ _REQUIRED = (
 def _rope(name: str, config: dict[str, Any]) -> tuple[float, RopeScaling | None]:
     # transformers 5 writes rope_parameters; older ones rope_theta and rope_scaling.
     values = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    part = values.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0
+    if part != 1.0:
+        raise ValueError(f"{name}: partial_rotary_factor {part} is not supported; supported: 1")
     theta = float(values.get("rope_theta") or config.get("rope_theta") or 10000.0)
     kind = values.get("rope_type") or values.get("type") or "default"
     if kind == "default":

@@ -44,8 +44,9 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         for field in ("hidden", "layers", "heads", "kv_heads", "head_dim", "ffn", "vocab"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{self.name}: {field} is {getattr(self, field)}; at least 1")
+            value = getattr(self, field)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{self.name}: {field} is {value!r}; a whole number, at least 1")
         if self.heads % self.kv_heads:
             raise ValueError(
                 f"{self.name}: {self.heads} query heads do not divide into {self.kv_heads} "

@@ -43,6 +43,7 @@ typedef struct {
   int32_t* units;
   float* step;     /* [rows]: what one int8 of the row is worth */
   int32_t* excess; /* [rows] */
+  uint8_t* empty;  /* [tiles]: all of x is zero there, as for the idle slots of a batch */
 } Product;
 
 /* ---- x to units ---- */
@@ -83,8 +84,9 @@ static inline __m512i round_even(__m512 x) {
   return _mm512_cvt_roundps_epi32(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-/* Row `token` of x to two rows of units, `width` units apart from step to step. */
-static void quantize_token(const Product* p, int64_t token, int32_t* units, int64_t width,
+/* Row `token` of x to two rows of units, `width` units apart from step to step. Returns whether the
+ * row is zero throughout. */
+static int quantize_token(const Product* p, int64_t token, int32_t* units, int64_t width,
                            Self* self) {
   const float* x = p->x + token * p->inputs;
   float largest = largest_of(x, p->inputs, self);
@@ -108,8 +110,9 @@ static void quantize_token(const Product* p, int64_t token, int32_t* units, int6
   float step = finite ? largest / 127.0f : __builtin_nanf("");
   p->step[2 * token] = step;
   p->step[2 * token + 1] = step / LOW_STEP;
-  p->excess[2 * token] = 128 * _mm512_reduce_add_epi32(sum_high);
-  p->excess[2 * token + 1] = 128 * _mm512_reduce_add_epi32(sum_low);
+  p->excess[2 * token] = _mm512_reduce_add_epi32(_mm512_slli_epi32(sum_high, 7)); /* times 128 */
+  p->excess[2 * token + 1] = _mm512_reduce_add_epi32(_mm512_slli_epi32(sum_low, 7));
+  return largest == 0.0f;
 }
 
 static int64_t rows_of(const Product* p, int64_t tile) {
@@ -122,13 +125,17 @@ static void prepare_tile(const void* data, int64_t tile, Self* self) {
   int64_t width = rows_of(p, tile), row = tile * TILE_ROWS;
   int32_t* units = p->units + row * p->steps;
   if (p->kind == INT8) {
+    int empty = 1;
     for (int64_t r = 0; r < width; r += 2)
-      quantize_token(p, (row + r) / 2, units + r, width, self);
+      empty &= quantize_token(p, (row + r) / 2, units + r, width, self);
+    p->empty[tile] = (uint8_t)empty;
     return;
   }
+  uint32_t bits = 0;
   const int32_t* x = (const int32_t*)p->x + row * p->inputs;
   for (int64_t k = 0; k < p->inputs; k++, fetch_line(self))
-    for (int64_t r = 0; r < width; r++) units[k * width + r] = x[r * p->inputs + k];
+    for (int64_t r = 0; r < width; r++) bits |= (uint32_t)(units[k * width + r] = x[r * p->inputs + k]);
+  p->empty[tile] = bits << 1 == 0; /* zeros of either sign */
 }
 
 /* ---- the product ---- */
@@ -241,7 +248,7 @@ static void product_item(const void* data, int64_t item) {
       const int64_t row = tile * TILE_ROWS;
       const Tile t = {p->units + row * p->steps + step * rows, lines, ahead, stride, steps,
                       sums[tile - first]};
-      add[p->kind][rows][blocks](&t);
+      if (!p->empty[tile]) add[p->kind][rows][blocks](&t);
       if (last) finish(p, t.sums, row, block, rows, blocks);
     }
   }
@@ -257,12 +264,14 @@ static Job* product_job(Product p, int64_t threads) {
   p.columns = (blocks + p.item_blocks - 1) / p.item_blocks;
   const Task task = {prepare_tile, product_item, p.tiles, parts * p.columns};
   const int64_t head = round_up(sizeof(p)), each = round_up(p.rows * 4);
-  Job* job = new_job(task, threads, head + 2 * each + p.rows * p.steps * 4);
+  const int64_t units = round_up(p.rows * p.steps * 4);
+  Job* job = new_job(task, threads, head + 2 * each + units + p.tiles);
   if (job == NULL) return NULL;
   char* memory = job->data;
   p.step = (float*)(memory + head);
   p.excess = (int32_t*)(memory + head + each);
   p.units = (int32_t*)(memory + head + 2 * each);
+  p.empty = (uint8_t*)(memory + head + 2 * each + units);
   memcpy(memory, &p, sizeof(p));
   return job;
 }

@@ -39,8 +39,9 @@ def empty(slots: int, heads: int, length: int, head_dim: int, dtype: jnp.dtype |
     shape = (slots, heads, length, head_dim)
     if dtype is not None:
         return FloatKV(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
-    zeros, ones = jnp.zeros(shape, jnp.int8), jnp.zeros(shape[:3], jnp.float32)
-    return Int8KV(zeros, zeros, ones, ones)
+    codes, scales = (shape, jnp.int8), (shape[:3], jnp.float32)
+    # Four arrays of their own: one that stands twice in a cache cannot be donated.
+    return Int8KV(jnp.zeros(*codes), jnp.zeros(*codes), jnp.zeros(*scales), jnp.zeros(*scales))
 
 
 def encode(like: KV, k: Float[Array, "N T K H"], v: Float[Array, "N T K H"]) -> KV:

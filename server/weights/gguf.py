@@ -13,6 +13,7 @@ from server.models.spec import ModelSpec
 from server.weights.source import CheckpointError
 
 ARCHITECTURES = ("llama", "qwen2")
+FREQUENCIES = "rope_freqs.weight"
 
 _NAMES = {
     "model.embed_tokens.weight": "token_embd.weight",
@@ -55,7 +56,8 @@ class GGUFSource:
             values = values.reshape([int(n) for n in reversed(stored.shape)])
         except (ValueError, NotImplementedError) as error:
             raise CheckpointError(f"{self.path}: tensor {name} cannot be read: {error}") from error
-        if self.spec.family == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
+        paired = self.spec.family == "llama" and name.endswith(("q_proj.weight", "k_proj.weight"))
+        if paired and values.shape[0] % self.spec.head_dim == 0:
             return _pair_halves(values, self.spec.head_dim)
         return values
 
@@ -63,9 +65,8 @@ class GGUFSource:
     def _tensors(self) -> dict[str, Any]:
         found = {}
         for tensor in self._reader.tensors:
-            name = _hugging_face_name(tensor.name)
-            if name is not None:
-                found[name] = tensor
+            if tensor.name != FREQUENCIES:
+                found[_hugging_face_name(tensor.name) or tensor.name] = tensor
         return found
 
     def _read_spec(self) -> ModelSpec:
@@ -80,8 +81,11 @@ class GGUFSource:
         stored = {tensor.name: tensor for tensor in self._reader.tensors}
         if "token_embd.weight" not in stored:
             raise CheckpointError(f"{self.path}: tensor token_embd.weight is missing")
-        factors = stored.get("rope_freqs.weight")
+        factors = stored.get(FREQUENCIES)
         eos = self._value("tokenizer.ggml.eos_token_id", None)
+        head_dim = self._value(f"{kind}.attention.key_length", hidden // heads)
+        self._refuse_unless(f"{kind}.rope.scaling.type", "none")
+        self._refuse_unless(f"{kind}.rope.dimension_count", head_dim)
         return ModelSpec(
             name=self.path.stem,
             family=kind,
@@ -89,7 +93,7 @@ class GGUFSource:
             layers=self._value(f"{kind}.block_count"),
             heads=heads,
             kv_heads=self._value(f"{kind}.attention.head_count_kv", heads),
-            head_dim=self._value(f"{kind}.attention.key_length", hidden // heads),
+            head_dim=head_dim,
             ffn=self._value(f"{kind}.feed_forward_length"),
             vocab=int(stored["token_embd.weight"].shape[1]),
             max_positions=self._value(f"{kind}.context_length"),
@@ -101,6 +105,13 @@ class GGUFSource:
             bos_id=self._value("tokenizer.ggml.bos_token_id", None),
             eos_ids=() if eos is None else (eos,),
         )
+
+    def _refuse_unless(self, key: str, supported: Any) -> None:
+        value = self._value(key, supported)
+        if value != supported:
+            raise CheckpointError(
+                f"{self.path}: {key} {value!r} is not supported; supported: {supported!r}"
+            )
 
     def _value(self, key: str, *default: Any) -> Any:
         field = self._reader.get_field(key)

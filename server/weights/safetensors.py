@@ -37,10 +37,7 @@ class SafetensorsSource:
     def _files(self) -> dict[str, Path]:
         index = self.directory / "model.safetensors.index.json"
         if index.exists():
-            return {
-                name: self.directory / file
-                for name, file in _read_json(index)["weight_map"].items()
-            }
+            return {name: self.directory / file for name, file in _read_index(index).items()}
         files = {}
         for path in sorted(self.directory.glob("*.safetensors")):
             try:
@@ -67,6 +64,13 @@ def _read_spec(directory: Path) -> ModelSpec:
         return spec_from_config(directory.name, config)
     except (TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: {error!r}") from error
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    files = _read_json(path).get("weight_map")
+    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+        raise CheckpointError(f"{path}: weight_map must be an object of file names by tensor")
+    return files
 
 
 def _read_json(path: Path) -> dict:

@@ -12,6 +12,7 @@ from tests.models.plain import plain_logits
 from tests.models.tiny import Tensors
 
 Said = dict[int, list[Token]]
+GREEDY = Sampling()
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Ask:
     slot: int
     prompt: Sequence[int]
     max_tokens: int = 8
-    sampling: Sampling = Sampling()
+    sampling: Sampling = GREEDY
     ignore_eos: bool = True
     logprobs: bool = True
 

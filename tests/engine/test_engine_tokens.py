@@ -13,7 +13,6 @@ from server.engine.open import ModelChoice, open_engine, open_source
 from server.quant.int8 import quantize
 from tests.engine.driving import Ask, assert_greedy, generate, ids, prompt_of
 from tests.models.tiny import Tensors
-from tokenization import default_model_path
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 CACHE = Path(__file__).parents[2] / ".cache"
@@ -41,10 +40,10 @@ def test_greedy_text_of_tiny_models_equals_transformers(name: str) -> None:
     assert ids(said[1]) == expected["greedy"].tolist()
 
 
-def test_greedy_text_of_smollm2_equals_transformers() -> None:
+def test_greedy_text_of_smollm2_equals_transformers(smollm2_tensors: Tensors) -> None:
     """Two prompts side by side; text after the end of the answer counts too."""
     expected = np.load(FIXTURES / "smollm2_reference.npz")
-    source = open_source(default_model_path())
+    source = smollm2_tensors
     engine = open_engine(
         ModelChoice(source.spec, None, source),
         EngineConfig(slots=4, cache_length=192, chunk=32),
@@ -63,8 +62,6 @@ def test_greedy_text_of_smollm2_equals_transformers() -> None:
     [
         {},
         {"chunk": 5},
-        {"chunk": 48},
-        {"prefill_batch": 3},
         {"steps": 3},
         {"slots": 8, "prefill_batch": 2, "steps": 2},
         {"slots": 8, "devices": 8, "sharding": "batch"},

@@ -87,6 +87,8 @@ def _rotate(spec: ModelSpec, x: np.ndarray) -> np.ndarray:
 def frequency(spec: ModelSpec, pair: int) -> float:
     """Radians per position of one pair, Llama 3.1's scaling told by wavelength."""
     plain = spec.rope_theta ** (-2 * pair / spec.head_dim)
+    if spec.rope_factors is not None:
+        return plain / spec.rope_factors[pair]
     scaling = spec.rope_scaling
     if scaling is None:
         return plain

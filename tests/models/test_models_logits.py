@@ -8,11 +8,9 @@ import pytest
 from server.engine.backend import cpu_backend
 from server.engine.config import EngineConfig
 from server.quant import cpu_kernel
-from server.weights.gguf import GGUFSource
 from server.weights.safetensors import SafetensorsSource
 from tests.models.plain import frequency, plain_logits
 from tests.models.tiny import Row, Tensors, load
-from tokenization import default_model_path
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 TINY = ["llama2", "llama31", "qwen25", "qwen25_tied"]
@@ -68,13 +66,11 @@ def test_the_scaled_model_uses_all_three_ways_of_scaling() -> None:
 
 
 @pytest.mark.parametrize("kernel", [False, True], ids=["plain", "kernel"])
-def test_smollm2_logits_equal_transformers(kernel: bool) -> None:
+def test_smollm2_logits_equal_transformers(smollm2_tensors: Tensors, kernel: bool) -> None:
     if kernel and (reason := cpu_kernel.load(None)):
         pytest.skip(f"no CPU kernel: {reason}")
     expected = np.load(FIXTURES / "smollm2_reference.npz")
-    model = load(
-        GGUFSource(default_model_path()), backend=cpu_backend(EngineConfig(slots=1), kernel=kernel)
-    )
+    model = load(smollm2_tensors, backend=cpu_backend(EngineConfig(slots=1), kernel=kernel))
     (scores,), _ = model.read(model.empty(1, 128), [Row(0, 0, expected["prompt"])], 100, 0)
     assert np.abs(scores[:, expected["ids"]] - expected["logits"]).max() <= CLOSE
     assert np.array_equal(scores.argmax(-1), expected["best"])

@@ -112,7 +112,7 @@ class Model:
     def read(
         self, cache: Cache, rows: Sequence[Row], width: int, span: int, spare: int = 0
     ) -> tuple[list[np.ndarray], Cache]:
-        """Prefill of rows padded to `width`, and `spare` empty ones: logits of each row's tokens."""
+        """Prefill of rows padded to `width` and `spare` empty ones: each row's logits."""
         slots = cache[0].k.shape[0]
         count = len(rows) + spare
         tokens = np.full((count, width), 7, np.int32)

@@ -182,9 +182,10 @@ def plain_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, counts: np.ndar
     return out
 
 
-def test_attention_survives_scores_far_apart() -> None:
-    """Weights from 1 down to 0, with the peak in the last block."""
-    keys = np.linspace(-2000, 2000, 200, dtype=np.float32)[None, None, :, None] * np.ones(16)
+@pytest.mark.parametrize("lowest, highest", [(-2000, 2000), (-9000, -5000)])
+def test_attention_survives_scores_far_apart(lowest: int, highest: int) -> None:
+    """Weights from 1 down to 0, with the peak in the last block, which is not full."""
+    keys = np.linspace(lowest, highest, 200)[None, None, :, None] * np.ones(16)
     values = np.arange(200, dtype=np.float32)[None, None, :, None] * np.ones(16)
     q, count = np.ones((1, 1, 16), np.float32), np.asarray([200], np.int32)
     got = jax.jit(attention)(q, keys.astype(np.float32), values.astype(np.float32), count)
