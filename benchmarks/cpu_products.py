@@ -6,8 +6,8 @@
 A row is one shape [inputs x outputs] and one number of tokens. Weights come from memory, as they do
 while decoding: a program goes through enough matrices to fill --megabytes, each product feeding the
 next. Starting the program and cutting or padding between products is in the time of both; for the
-small shapes that is a tenth of it. `peak` is a share of what the multiply-add instruction reaches in
-an empty loop on one core in the same run, times the cores (int8: two terms, so twice the products
+small shapes that is a tenth of it. `peak` is a share of what the multiply-add instruction reaches
+in an empty loop on one core in the same run, times the cores (int8: two terms, so twice the products
 of the shape). Medians of rounds in which the variants take turns; on a busy machine compare the
 columns of one row, not rows of two runs.
 """
@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from server.quant import cpu_kernel
+from server.quant.two_term import two_term_product
 
 # qkv, output, gate and up, down, head of a model of 135 M parameters; one matrix of an 8 B model.
 SHAPES = ("576x960", "576x576", "576x3072", "1536x576", "576x49152", "4096x14336")
@@ -161,10 +162,8 @@ def ours_f32(x: jax.Array, weight: jax.Array, scale: jax.Array) -> jax.Array:
 
 
 def xla_int8(x: jax.Array, weight: jax.Array, scale: jax.Array) -> jax.Array:
-    """The same in plain XLA; fewer than 8 rows would be 20 times slower, so they are padded."""
-    tokens = x.shape[0]
-    padded = jnp.pad(x, ((0, max(0, 4 - tokens)), (0, 0)))
-    return cpu_kernel.int8_product_reference(padded, weight, scale)[:tokens]
+    """The same in plain XLA."""
+    return two_term_product(x, weight, scale)
 
 
 def xla_f32(x: jax.Array, weight: jax.Array, scale: jax.Array) -> jax.Array:

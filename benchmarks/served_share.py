@@ -1,9 +1,10 @@
 """How much of the in-process engine's tokens/s a client gets over gRPC, in one run.
 
-`python -m benchmarks.served_share [--num-prompts 100] [--rounds 3] [-- server options]`. The same
-prompts, asking for the same tokens with end-of-sequence ignored, all at once: once through scheduler
-and engine in this process, once through `python -m server` and `python -m client.benchmark`. The
-client and the server share this machine's cores, so the share charges the client's work too.
+`python -m benchmarks.served_share [--num-prompts 100] [--rounds 3]`. The same
+prompts, asking for the same tokens with end-of-sequence ignored, all at once: once through
+scheduler and engine in this process, once through `python -m server` and `python -m
+client.benchmark`. The client and the server share this machine's cores, so the share charges the
+client's work too.
 """
 
 import argparse

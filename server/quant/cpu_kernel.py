@@ -33,10 +33,8 @@ INSTRUCTIONS = ("fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vn
 TARGETS = ("loadstone_int8_product", "loadstone_f32_product", "loadstone_decode_attention")
 COMPILE_SECONDS = 120.0
 LANES = 16  # outputs in one register
-LOW_STEP = 254.0  # the second int8 term counts in 1/254 of the first
 MAX_HEAD_DIM = 256
 MAX_INPUTS = 65536  # 255 * 127 of each add up within an int32
-LARGEST_FLOOR = 1e-30  # rows smaller than this share one step, so that 127 / largest stays finite
 _REGISTERING = threading.Lock()
 
 
@@ -87,7 +85,7 @@ def pack_f32(w: Any) -> Any:
 def int8_product(
     x: Float[Array, "M K"], packed: UInt8[Array, "blocks quads 16 4"], scale: Float32[Array, " N"]
 ) -> Float32[Array, "M N"]:
-    """(x @ w.T) * scale with x in two int8 terms; see `int8_product_reference`."""
+    """(x @ w.T) * scale with x in two int8 terms; see `two_term.py`."""
     shape = jax.ShapeDtypeStruct((x.shape[0], scale.shape[0]), jnp.float32)
     x = x.astype(jnp.float32)
     return jax.ffi.ffi_call("loadstone_int8_product", shape)(x, packed, scale)
@@ -99,28 +97,6 @@ def f32_product(
     """x @ w.T, accumulated in float32."""
     shape = jax.ShapeDtypeStruct((x.shape[0], packed.shape[0] * LANES), jnp.float32)
     return jax.ffi.ffi_call("loadstone_f32_product", shape)(x.astype(jnp.float32), packed)
-
-
-def int8_product_reference(
-    x: Float[Array, "M K"], w: jax.Array, scale: Float32[Array, " N"]
-) -> Float32[Array, "M N"]:
-    """What `int8_product` computes, in plain XLA over codes int8 [N, K].
-
-    x = s * (hi + lo / 254) with s = max|x| / 127 per row, both terms rounded half to even. A row
-    with a value that is not finite is NaN throughout.
-    """
-    x = x.astype(jnp.float32)
-    largest = jnp.max(jnp.abs(x), axis=1, keepdims=True)
-    step = jnp.where(jnp.isfinite(largest), largest / 127.0, jnp.nan)
-    scaled = x * (127.0 / jnp.maximum(largest, LARGEST_FLOOR))
-    high = jnp.round(scaled)
-    low = jnp.round((scaled - high) * LOW_STEP)
-    terms = jnp.concatenate([high, low]).astype(jnp.int8)
-    y = jax.lax.dot_general(
-        terms, w, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32
-    ).astype(jnp.float32)
-    y_high, y_low = jnp.split(y, 2)
-    return (y_high * step + y_low * (step / LOW_STEP)) * scale
 
 
 def attention_fits(heads: int, kv_heads: int, head_dim: int) -> bool:
