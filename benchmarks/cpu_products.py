@@ -7,7 +7,7 @@ A row is one shape [inputs x outputs] and one number of tokens. Weights come fro
 while decoding: a program goes through enough matrices to fill --megabytes, each product feeding the
 next. Starting the program and cutting or padding between products is in the time of both; for the
 small shapes that is a tenth of it. `peak` is a share of what the multiply-add instruction reaches
-in an empty loop on one core in the same run, times the cores (int8: two terms, so twice the products
+in an empty loop on one core in the same run, times the cores (int8 counts both terms: two products
 of the shape). Medians of rounds in which the variants take turns; on a busy machine compare the
 columns of one row, not rows of two runs.
 """

@@ -134,7 +134,8 @@ static void prepare_tile(const void* data, int64_t tile, Self* self) {
   uint32_t bits = 0;
   const int32_t* x = (const int32_t*)p->x + row * p->inputs;
   for (int64_t k = 0; k < p->inputs; k++, fetch_line(self))
-    for (int64_t r = 0; r < width; r++) bits |= (uint32_t)(units[k * width + r] = x[r * p->inputs + k]);
+    for (int64_t r = 0; r < width; r++)
+      bits |= (uint32_t)(units[k * width + r] = x[r * p->inputs + k]);
   p->empty[tile] = bits << 1 == 0; /* zeros of either sign */
 }
 
@@ -243,12 +244,15 @@ static void product_item(const void* data, int64_t item) {
     const int last = p->steps - step <= CHUNK_STEPS;
     const int64_t steps = last ? p->steps - step : CHUNK_STEPS;
     const uint8_t* ahead = last ? next : lines + CHUNK_STEPS * LINE;
-    for (int64_t tile = first; tile < end; tile++, ahead = NULL) {
+    for (int64_t tile = first; tile < end; tile++) {
       const int rows = (int)rows_of(p, tile);
       const int64_t row = tile * TILE_ROWS;
       const Tile t = {p->units + row * p->steps + step * rows, lines, ahead, stride, steps,
                       sums[tile - first]};
-      if (!p->empty[tile]) add[p->kind][rows][blocks](&t);
+      if (!p->empty[tile]) {
+        add[p->kind][rows][blocks](&t);
+        ahead = NULL; /* one tile fetches for all */
+      }
       if (last) finish(p, t.sums, row, block, rows, blocks);
     }
   }

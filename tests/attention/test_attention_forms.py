@@ -96,3 +96,17 @@ def test_chunk_attention(heads: int, group: int, size: int, int8: bool) -> None:
     scores = np.where(sees[:, :, None, None], scores, -np.inf)
     expected = np.einsum("NTKGS,NKSH->NTKGH", softmax(scores), v)
     assert np.abs(out - expected).max() <= 1e-5
+
+
+def test_large_scores_of_a_chunk_do_not_overflow() -> None:
+    cache = make(2, 16, False)
+    fresh = jnp.ones((SLOTS, 3, 2, 16))
+    chunk = kv.encode(cache, fresh, fresh)
+    q = jnp.full((SLOTS, 3, 2, 2, 16), 1e4)
+    sees = jnp.ones((SLOTS, 3, LENGTH), bool)
+    out = np.asarray(attend_chunk(q, cache, chunk, sees, jnp.zeros((SLOTS, 3, 3), bool), 1.0))
+    k, v = values(cache)
+    for slot in range(SLOTS):
+        for head in (0, 1):
+            best = k[slot, head].sum(-1).argmax()
+            assert np.abs(out[slot, :, head] - v[slot, head, best]).max() <= 1e-4

@@ -181,3 +181,34 @@ def test_chunks_of_several_prompts_in_one_dispatch(engines: Callable, source: Te
     finish(engine, said, [1, 2, 3])
     for ask in asks:
         assert_greedy(source, ask, said[ask.slot], LENGTH)
+
+
+class Recorder(dict):
+    """Programs, and the keys that were asked for."""
+
+    def __init__(self, programs: dict) -> None:
+        super().__init__(programs)
+        self.asked: list[tuple] = []
+
+    def __getitem__(self, key: tuple) -> object:
+        self.asked.append(key)
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize("way", ["finish", "release"])
+def test_a_long_row_that_left_is_read_no_further(
+    engine: JaxEngine, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Decode reads as far as the rows at work need, not those before them."""
+    spans = engine._plan.spans
+    said: Said = defaultdict(list)
+    prefill(engine, [Ask(0, LONG.prompt, 2 if way == "finish" else 50)], said)
+    collect(said, engine.decode())
+    if way == "release":
+        engine.release(0)
+    programs = Recorder(engine._programs)
+    monkeypatch.setattr(engine, "_programs", programs)
+    said.clear()
+    generate(engine, [Ask(1, SHORT.prompt, 3)])
+    used = [key for key in programs.asked if key[0] == "decode"]
+    assert used == [("decode", spans[0])] * 2

@@ -29,7 +29,8 @@ EACH_INT8 = pytest.mark.parametrize("name", ["int8", "two terms", "kernel int8"]
 HALF_LOW_STEP = 0.5 / (127 * 254)  # of the largest activation of a row: what two terms round away
 FLOAT32 = 4e-6  # of the sum of magnitudes, for products of a few hundred terms
 
-FINITE = st.floats(-1e4, 1e4, width=32)
+# XLA takes numbers below 1e-38 for zero, and with them the scale of a vector below 127 of these.
+FINITE = st.floats(-1e4, 1e4, width=32).map(lambda x: x if abs(x) > 1e-30 else 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -46,9 +47,7 @@ def test_quantize_is_its_definition(w: np.ndarray) -> None:
     codes, scale = quantize(w)
     for row, code, step in zip(w.astype(np.float64), codes, scale, strict=True):
         assert code.dtype == np.int8 and np.abs(code.astype(int)).max(initial=0) <= 127
-        assert step == np.float32(np.abs(row).max() / 127) or step == pytest.approx(
-            np.abs(row).max() / 127, rel=1e-6
-        )
+        assert step == pytest.approx(np.abs(row).max() / 127, rel=1e-6)
         if step == 0:
             assert not code.any()
         else:

@@ -10,7 +10,8 @@ from hypothesis.extra import numpy as arrays
 
 from server.quant import kv
 
-FINITE = st.floats(-1e4, 1e4, width=32)
+# XLA takes numbers below 1e-38 for zero, and with them the scale of a vector below 127 of these.
+FINITE = st.floats(-1e4, 1e4, width=32).map(lambda x: x if abs(x) > 1e-30 else 0.0)
 
 
 @settings(max_examples=200, deadline=None)
@@ -19,7 +20,7 @@ def test_codes_round_to_the_nearest_step(x: np.ndarray) -> None:
     codes, scale = (np.asarray(part) for part in kv.quantize(jnp.asarray(x)))
     assert codes.dtype == np.int8 and scale.shape == (2, 3) and np.isfinite(scale).all()
     back = codes.astype(np.float64) * scale[..., None]
-    assert (np.abs(back - x) <= 0.50001 * scale[..., None] + 1e-37).all()
+    assert (np.abs(back - x) <= 0.50001 * scale[..., None]).all()
 
 
 def test_rounding_is_not_truncation() -> None:
