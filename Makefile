@@ -29,7 +29,7 @@ SERVER_OPTIONS = --model $(MODEL) --quantize $(QUANT) --load-format $(LOAD_FORMA
 	$(if $(BATCH_SIZE),--batch-size $(BATCH_SIZE)) $(if $(PLATFORM),--platform $(PLATFORM))
 
 .PHONY: help benchmark serve test test-slow test-gpu test-tpu-compile test-peers lint format protos \
-	constraints clean
+	benchmark-peers constraints clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -72,6 +72,11 @@ format: $(VENV)/.ready ## Put the code in shape
 
 protos: $(VENV)/.ready ## Regenerate the gRPC stubs
 	$(BIN)/python -m protos.generate
+
+benchmark-peers: $(VENV)/.ready ## Tokens/s against transformers on this CPU (makes .venv-peers)
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet -r benchmarks/peers/requirements.txt
+	$(BIN)/python -m benchmarks.against_transformers --peer .venv-peers/bin/python $(ARGS)
 
 constraints: $(VENV)/.ready ## Renew constraints.txt within the bounds of pyproject.toml
 	$(BIN)/pip install --quiet 'uv>=0.7'

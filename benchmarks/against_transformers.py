@@ -2,8 +2,9 @@
 
 `make benchmark-peers` or `python -m benchmarks.against_transformers --peer PYTHON`. Both sides read
 random prompts of the same length and make the same number of tokens, greedily, with
-end-of-sequence ignored; prefill and the choice of tokens are inside the clock, loading and compiling
-are not. Rounds alternate between the engines, so that a change of the machine's speed meets both.
+end-of-sequence ignored; prefill and the choice of tokens are inside the clock, loading and
+compiling are not. Rounds alternate between the engines, so that a change of the machine's speed
+meets both.
 """
 
 import argparse
