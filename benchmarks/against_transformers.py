@@ -14,10 +14,9 @@ import subprocess
 import time
 from collections import defaultdict
 
-from benchmarks.in_process import open_default, random_prompts
+from benchmarks.in_process import open_default, prefill_all
 from benchmarks.machine import describe_machine
 from server.engine.engine import JaxEngine
-from server.engine.protocol import PrefillChunk
 from tokenization import default_model_path
 
 PEERS = ("float32", "bfloat16")
@@ -77,13 +76,9 @@ def _run_ours(options: argparse.Namespace, quantize: str, batch: int) -> float:
 
 def _generate(engine: JaxEngine, prompt: int, new: int) -> float:
     """Seconds from the first prefill to the last token, one dispatch always under way."""
-    shape = engine.shape
-    prompts = random_prompts(shape.slots, prompt, shape.vocab)
+    slots = engine.shape.slots
     started = time.perf_counter()
-    pending = []
-    for slot in range(shape.slots):
-        chunk = PrefillChunk(slot, prompts[slot], 0, True, max_tokens=new, ignore_eos=True)
-        pending.append(engine.prefill([chunk]))
+    pending = prefill_all(engine, prompt, new)
     made = 0
     for _ in range(new - 1):
         pending.append(engine.decode())
@@ -91,7 +86,7 @@ def _generate(engine: JaxEngine, prompt: int, new: int) -> float:
             made += len(pending.pop(0).tokens())
     made += len(pending.pop().tokens())
     seconds = time.perf_counter() - started
-    assert made == shape.slots * new, (made, shape.slots * new)
+    assert made == slots * new, (made, slots * new)
     return seconds
 
 

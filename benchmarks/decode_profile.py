@@ -14,7 +14,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from benchmarks.in_process import fill_slots, open_default
+from benchmarks.in_process import open_default, prefill_all
+from server.engine.engine import JaxEngine
 
 STEPS = 30
 
@@ -27,7 +28,8 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=64, help="tokens")
     options = parser.parse_args()
     engine = open_default(options.quantize, options.batch_size, cache_length=512)
-    fill_slots(engine, options.prompt, max_tokens=400)
+    for step in prefill_all(engine, options.prompt, max_tokens=400):
+        step.tokens()
     for _ in range(5):
         engine.decode().tokens()
     plain = _time_steps(engine)
@@ -45,7 +47,7 @@ def main() -> None:
         print(f"| {name} | {seconds / STEPS * 1e3:.2f} | {seconds / whole:.1%} |")
 
 
-def _time_steps(engine) -> float:
+def _time_steps(engine: JaxEngine) -> float:
     times = []
     for _ in range(STEPS):
         started = time.perf_counter()

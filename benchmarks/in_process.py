@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from server.engine.config import EngineConfig
-from server.engine.engine import JaxEngine
+from server.engine.engine import DeviceStep, JaxEngine
 from server.engine.open import DEFAULT_MODEL, choose_model, open_engine
 from server.engine.protocol import PrefillChunk
 from tokenization import default_model_path
@@ -13,13 +13,16 @@ from tokenization import default_model_path
 CACHE_DIR = Path.home() / ".cache" / "loadstone"
 
 
-def open_default(quantize: str, slots: int, cache_length: int, **settings: int) -> JaxEngine:
+def open_default(
+    quantize: str, slots: int, cache_length: int, prefill_batch: int = 4, **settings: int
+) -> JaxEngine:
     """SmolLM2 with `quantize` none or int8 (weights and KV cache), as the server would run it."""
     choice = choose_model(DEFAULT_MODEL, None, "auto", default_model_path)
     quantized = quantize == "int8"
     config = EngineConfig(
         slots=slots,
         cache_length=cache_length,
+        prefill_batch=prefill_batch,
         quantize_weights=quantized,
         quantize_kv_cache=quantized,
         **settings,
@@ -33,14 +36,16 @@ def random_prompts(count: int, length: int, vocab: int, seed: int = 0) -> list[l
     return draw.tolist()
 
 
-def fill_slots(engine: JaxEngine, prompt: int, max_tokens: int) -> None:
-    """Prefills every slot with a random prompt that will go on for `max_tokens`."""
+def prefill_all(engine: JaxEngine, prompt: int, max_tokens: int) -> list[DeviceStep]:
+    """Starts reading a random prompt into every slot, each to go on for `max_tokens`."""
     shape = engine.shape
     prompts = random_prompts(shape.slots, prompt, shape.vocab)
+    steps = []
     for first in range(0, shape.slots, shape.prefill_batch):
         rows = range(first, min(first + shape.prefill_batch, shape.slots))
         chunks = [
             PrefillChunk(slot, prompts[slot], 0, True, max_tokens=max_tokens, ignore_eos=True)
             for slot in rows
         ]
-        engine.prefill(chunks).tokens()
+        steps.append(engine.prefill(chunks))
+    return steps
