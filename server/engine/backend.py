@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
@@ -80,8 +79,3 @@ def cpu_backend(
 
 def _cache_type(config: EngineConfig, compute: Any) -> Any:
     return None if config.quantize_kv_cache else compute
-
-
-def host_platform() -> str:
-    """The platform that JAX runs on by default."""
-    return jax.default_backend()
