@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import termios
 import time
 
 import pytest
@@ -255,6 +256,7 @@ def test_a_live_line_shows_tokens_a_second(tmp_path, tokenizer_path):
 def on_a_terminal(command: list[str]) -> str:
     """What a command shows on the error stream when that is a terminal."""
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 120))
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=theirs)
     os.close(theirs)
     shown = b""
