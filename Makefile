@@ -52,13 +52,13 @@ test-slow: $(VENV)/.ready ## Tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-gpu: $(VENV)/.ready ## Tests that need a GPU (ACCELERATOR=gpu)
-	$(BIN)/python -m pytest -m gpu $(ARGS)
+	$(BIN)/python -m pytest -m gpu $(ARGS) || test $$? -eq 5 # none yet
 
 test-tpu-compile: $(VENV)/.ready ## Tests that need libtpu (ACCELERATOR=tpu)
-	$(BIN)/python -m pytest -m tpu_compile $(ARGS)
+	$(BIN)/python -m pytest -m tpu_compile $(ARGS) || test $$? -eq 5 # none yet
 
 test-peers: $(VENV)/.ready ## Tests against other engines
-	$(BIN)/python -m pytest -m peers $(ARGS)
+	$(BIN)/python -m pytest -m peers $(ARGS) || test $$? -eq 5 # none yet
 
 lint: $(VENV)/.ready ## Style, types, and which room may import which
 	$(BIN)/ruff check .
