@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from server.quant import cpu_kernel
+from server.kernels import build, cpu
 from server.quant.two_term import two_term_product
 
 # qkv, output, gate and up, down, head of a model of 135 M parameters; one matrix of an 8 B model.
@@ -70,7 +70,7 @@ class Kind:
 def main() -> None:
     """Prints the table."""
     arguments = parse_arguments()
-    reason = cpu_kernel.load(None)
+    reason = build.load(None)
     if reason:
         sys.exit(f"the CPU kernel cannot be used here: {reason}")
     kinds = [kind for kind in KINDS if arguments.kind in (kind.name, "both")]
@@ -158,7 +158,7 @@ def take_turns(variants: Sequence[Callable[[], jax.Array]], repeats: int) -> lis
 
 def ours_f32(x: jax.Array, weight: jax.Array, scale: jax.Array) -> jax.Array:
     """The kernel."""
-    return cpu_kernel.f32_product(x, weight)
+    return cpu.f32_product(x, weight)
 
 
 def xla_int8(x: jax.Array, weight: jax.Array, scale: jax.Array) -> jax.Array:
@@ -172,8 +172,8 @@ def xla_f32(x: jax.Array, weight: jax.Array, scale: jax.Array) -> jax.Array:
 
 
 KINDS = (
-    Kind("int8", 2, 64, 1, cpu_kernel.pack_int8, cpu_kernel.int8_product, xla_int8),
-    Kind("f32", 1, 16, 4, cpu_kernel.pack_f32, ours_f32, xla_f32),
+    Kind("int8", 2, 64, 1, cpu.pack_int8, cpu.int8_product, xla_int8),
+    Kind("f32", 1, 16, 4, cpu.pack_f32, ours_f32, xla_f32),
 )
 
 

@@ -107,8 +107,8 @@ class Reader:
     def _read(
         self, parameters: Parameters, cache: Cache, batch: Batch, targets: jax.Array
     ) -> tuple[Float[Array, " T"], Cache]:
-        attend, span = self.backend.attend, self.window
-        hidden, cache = forward(self.spec, attend, parameters, cache, batch, span)
+        operations, span = self.backend.operations, self.window
+        hidden, cache = forward(self.spec, operations, parameters, cache, batch, span)
         scores = logits(parameters, hidden[0])
         chosen = jnp.take_along_axis(scores, targets[:, None], axis=-1)[:, 0]
         return jax.nn.logsumexp(scores, axis=-1) - chosen, cache

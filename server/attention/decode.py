@@ -5,7 +5,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32
 
 from server.attention.prefill import MASKED
-from server.quant import cpu_kernel
 from server.quant.kv import KV, FloatKV
 
 
@@ -33,17 +32,6 @@ def attend_reduce(
     weights = _weights(scores, kv, count, scale)
     values = kv.v.astype(jnp.float32)[:, :, None]
     return jnp.sum(weights[..., None] * values, axis=3).astype(q.dtype)
-
-
-def attend_kernel(
-    q: Float[Array, "B K G H"], kv: KV, count: Int32[Array, " B"], scale: float
-) -> Float[Array, "B K G H"]:
-    """The same in the CPU kernel, which reads only positions below `count`; 0 gives zeros."""
-    slots, heads, group, size = q.shape
-    scales = (None, None) if isinstance(kv, FloatKV) else (kv.k_scale, kv.v_scale)
-    flat = q.reshape(slots, heads * group, size)  # [B,K,G,H] -> [B,KG,H]
-    out = cpu_kernel.decode_attention(flat, kv.k, kv.v, count, scale, *scales)
-    return out.reshape(q.shape).astype(q.dtype)
 
 
 def _weights(scores: jax.Array, kv: KV, count: jax.Array, scale: float) -> jax.Array:

@@ -8,11 +8,13 @@ from typing import Any
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from server.attention.decode import attend_einsum, attend_kernel, attend_reduce
+from server.attention.decode import attend_einsum, attend_reduce
+from server.attention.kernel import attend_in_kernel
+from server.attention.plain import PlainAttention
 from server.engine.config import EngineConfig
-from server.models.decoder import DecodeAttention
+from server.kernels import build, cpu
+from server.models.operations import Operations
 from server.models.spec import ModelSpec
-from server.quant import cpu_kernel
 from server.quant.dense import DenseForm, PackedDenseForm
 from server.quant.int8 import Int8, Int8Form, PackedInt8Form, TwoTermInt8
 from server.quant.weight import Form
@@ -23,14 +25,14 @@ class Backend:
     """How this device computes and stores.
 
     compute: the type of activations. cache: the type of keys and values, None for int8.
-    reads_live: whether `attend` reads only live positions by itself; else decode is compiled for
-    several spans of the cache.
+    reads_live: whether attention reads only live positions by itself; else programs are compiled
+    for several spans of the cache.
     """
 
     compute: Any
     form: Form
     cache: Any
-    attend: DecodeAttention
+    operations: Operations
     reads_live: bool = False
 
 
@@ -50,13 +52,14 @@ def choose_backend(
     if platform != "cpu":
         compute = jnp.bfloat16
         form: Form = Int8Form(Int8) if config.quantize_weights else DenseForm(compute)
-        return Backend(compute, form, _cache_type(config, compute), attend_einsum)
+        operations = Operations(PlainAttention(attend_einsum))
+        return Backend(compute, form, _cache_type(config, compute), operations)
     if mesh.size > 1:
         reason = "arrays are split over several devices"
-    elif not cpu_kernel.attention_fits(spec.heads, spec.kv_heads, spec.head_dim):
+    elif not cpu.attention_fits(spec.heads, spec.kv_heads, spec.head_dim):
         reason = f"head size {spec.head_dim} does not suit it"
     else:
-        reason = cpu_kernel.load(kernel_dir)
+        reason = build.load(kernel_dir)
     return cpu_backend(config, kernel=not reason, report=report, reason=reason)
 
 
@@ -71,10 +74,11 @@ def cpu_backend(
     cache = _cache_type(config, jnp.float32)
     if kernel:
         packed: Form = PackedInt8Form() if config.quantize_weights else PackedDenseForm()
-        return Backend(jnp.float32, packed, cache, attend_kernel, reads_live=True)
+        operations = Operations(attend_in_kernel, cpu.norm, cpu.gate, cpu.argmax)
+        return Backend(jnp.float32, packed, cache, operations, reads_live=True)
     report(f"CPU kernel not used ({reason}); plain XLA instead")
     plain: Form = Int8Form(TwoTermInt8) if config.quantize_weights else DenseForm(jnp.float32)
-    return Backend(jnp.float32, plain, cache, attend_reduce)
+    return Backend(jnp.float32, plain, cache, Operations(PlainAttention(attend_reduce)))
 
 
 def _cache_type(config: EngineConfig, compute: Any) -> Any:

@@ -234,7 +234,7 @@ def _compile(
 
 def _lower(plan: EnginePlan, parameters: Any, cache: Any, state: Any) -> dict[tuple, Any]:
     config, mesh = plan.config, plan.mesh
-    steps = Steps(plan.model, plan.backend.attend, tuple(sorted(plan.eos_ids)))
+    steps = Steps(plan.model, plan.backend.operations, tuple(sorted(plan.eos_ids)))
     kept = (meshes.cache_sharding(plan.model, mesh), meshes.slot_sharding(mesh))
     out_shardings = (*kept, meshes.whole(mesh))
     decode = jax.jit(

@@ -13,6 +13,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, UInt32
 
+from server.models.operations import argmax as plain_argmax
+
+Argmax = Callable[[jax.Array], jax.Array]
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -31,17 +35,18 @@ def sample(
     settings: Settings,
     positions: Int32[Array, " B"],
     active: jax.Array,
+    argmax: Argmax = plain_argmax,
 ) -> tuple[Int32[Array, " B"], Float[Array, " B"]]:
     """The chosen token and its natural log-probability under the model (0 where not asked for).
 
     The noise depends on the row's seed and position alone, so a request gives the same tokens in
     any slot and beside any others. Temperature first, then top-k, then top-p of what is left.
     """
-    greedy = _argmax(logits)
+    greedy = argmax(logits)
     random = active & (settings.temperature > 0)
     token = lax.cond(
         jnp.any(random),
-        lambda: jnp.where(random, _draw(logits, settings, positions, random), greedy),
+        lambda: jnp.where(random, argmax(_noisy(logits, settings, positions, random)), greedy),
         lambda: greedy,
     )
     logprob = lax.cond(
@@ -52,7 +57,7 @@ def sample(
     return token, logprob
 
 
-def _draw(
+def _noisy(
     logits: jax.Array, settings: Settings, positions: jax.Array, random: jax.Array
 ) -> jax.Array:
     warm = jnp.where(random, settings.temperature, 1.0)
@@ -61,15 +66,7 @@ def _draw(
     kept = lax.cond(jnp.any(limited), lambda: _limit(scaled, settings, limited), lambda: scaled)
     keys = jax.vmap(_key)(settings.seed, positions)
     noise = jax.vmap(lambda key: jax.random.gumbel(key, scaled.shape[1:]))(keys)
-    return _argmax(kept + noise)
-
-
-def _argmax(x: jax.Array) -> jax.Array:
-    """The first index of the largest value of each row. As two plain reductions it is several times
-    faster on CPU than XLA's reduction over pairs; NaN rows give the last index."""
-    indices = lax.broadcasted_iota(jnp.int32, x.shape, 1)
-    largest = jnp.max(x, axis=-1, keepdims=True)
-    return jnp.min(jnp.where(x == largest, indices, x.shape[1] - 1), axis=-1)
+    return kept + noise
 
 
 def _key(seed: jax.Array, position: jax.Array) -> jax.Array:

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int32
 
-from server.engine.sampling import sample
+from server.engine.sampling import Settings, sample
 from server.engine.state import SlotState, unpack
-from server.models.decoder import Batch, Cache, DecodeAttention, forward, logits
+from server.models.decoder import Batch, Cache, forward, logits
+from server.models.operations import Operations
 from server.models.parameters import Parameters
 from server.models.spec import ModelSpec
 
@@ -24,7 +25,7 @@ class Steps:
     """What the programs are made for."""
 
     spec: ModelSpec
-    attend: DecodeAttention
+    operations: Operations
     eos_ids: tuple[int, ...]
 
     def decode(
@@ -56,11 +57,11 @@ class Steps:
         """Reads a chunk a row; rows marked last get their first token and wake their slot."""
         rows = unpack(packed)
         batch = Batch(rows.tokens, rows.starts, rows.lengths, rows.slots)
-        hidden, cache = forward(self.spec, self.attend, parameters, cache, batch, span)
+        hidden, cache = forward(self.spec, self.operations, parameters, cache, batch, span)
         end = jnp.maximum(rows.lengths - 1, 0)
         final = jnp.take_along_axis(hidden, end[:, None, None], axis=1)[:, 0]
         position = rows.starts + rows.lengths
-        token, logprob = sample(logits(parameters, final), rows.settings, position, rows.last)
+        token, logprob = self._sample(logits(parameters, final), rows.settings, position, rows.last)
         remaining = rows.remaining - 1
         outcome = self._outcome(token, remaining, rows.ignore_eos, rows.last)
         fresh = SlotState(
@@ -80,9 +81,9 @@ class Steps:
     ) -> tuple[Cache, SlotState, Int32[Array, "3 B"]]:
         active = state.active.astype(jnp.int32)
         batch = Batch(state.token[:, None], state.position, active, None)
-        hidden, cache = forward(self.spec, self.attend, parameters, cache, batch, span)
+        hidden, cache = forward(self.spec, self.operations, parameters, cache, batch, span)
         position = state.position + active
-        token, logprob = sample(
+        token, logprob = self._sample(
             logits(parameters, hidden[:, 0]), state.settings, position, state.active
         )
         remaining = state.remaining - active
@@ -96,6 +97,11 @@ class Steps:
             state.settings,
         )
         return cache, state, _output(token, logprob, outcome)
+
+    def _sample(
+        self, scores: jax.Array, settings: Settings, position: jax.Array, live: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        return sample(scores, settings, position, live, self.operations.argmax)
 
     def _outcome(
         self, token: jax.Array, remaining: jax.Array, ignore_eos: jax.Array, live: jax.Array

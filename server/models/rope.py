@@ -17,16 +17,6 @@ def rotation(
     return jnp.cos(angles), jnp.sin(angles)
 
 
-def rotate(
-    x: Float[Array, "N T K G H"], cos: Float[Array, "N T H/2"], sin: Float[Array, "N T H/2"]
-) -> Float[Array, "N T K G H"]:
-    """Turns each pair (x[i], x[i + H/2]) by its angle; float32 inside."""
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    cos, sin = cos[:, :, None, None], sin[:, :, None, None]
-    turned = [first * cos - second * sin, second * cos + first * sin]
-    return jnp.concatenate(turned, axis=-1).astype(x.dtype)
-
-
 def frequencies(spec: ModelSpec) -> np.ndarray:
     """[H/2] radians per position, float32.
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from server.quant import cpu_kernel
+from server.kernels import cpu
 from server.quant.weight import flatten, kernel_rows, spec, unflatten, whole_blocks
 
 
@@ -59,7 +59,7 @@ class PackedDense:
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:
         """The kernel's product over the flattened rows of `x`."""
-        y = cpu_kernel.f32_product(kernel_rows(x), self.packed)
+        y = cpu.f32_product(kernel_rows(x), self.packed)
         return unflatten(y[:, : math.prod(self.out)], x, self.out)
 
 
@@ -70,12 +70,12 @@ class PackedDenseForm:
     def pack(self, w: np.ndarray) -> PackedDense:
         """[*out, in] -> the kernel's layout."""
         rows = whole_blocks(flatten(w).astype(np.float32))
-        return PackedDense(cpu_kernel.pack_f32(rows), w.shape[:-1])
+        return PackedDense(cpu.pack_f32(rows), w.shape[:-1])
 
     def random(self, key: jax.Array, out: tuple[int, ...], inputs: int) -> PackedDense:
         """Normal values of standard deviation in**-0.5."""
         rows = jax.ShapeDtypeStruct((math.prod(out), inputs), jnp.float32)
-        shape = jax.eval_shape(lambda w: cpu_kernel.pack_f32(whole_blocks(w)), rows).shape
+        shape = jax.eval_shape(lambda w: cpu.pack_f32(whole_blocks(w)), rows).shape
         return PackedDense(jax.random.normal(key, shape, jnp.float32) * inputs**-0.5, out)
 
     def partition(self, out: tuple[int, ...], rows: str | None, inputs: str | None) -> PackedDense:

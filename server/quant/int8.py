@@ -22,7 +22,7 @@ from jax import lax
 from jaxtyping import Array, Float, UInt8
 from jaxtyping import Int8 as Int8Array
 
-from server.quant import cpu_kernel
+from server.kernels import cpu
 from server.quant.two_term import two_term_product
 from server.quant.weight import flatten, kernel_rows, spec, unflatten, whole_blocks
 
@@ -77,7 +77,7 @@ class PackedInt8:
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:
         """The kernel's product over the flattened rows of `x`."""
-        y = cpu_kernel.int8_product(kernel_rows(x), self.packed, self.scale)
+        y = cpu.int8_product(kernel_rows(x), self.packed, self.scale)
         return unflatten(y[:, : math.prod(self.out)], x, self.out)
 
 
@@ -108,14 +108,14 @@ class PackedInt8Form:
     def pack(self, w: np.ndarray) -> PackedInt8:
         """Quantizes and packs."""
         codes, scale = quantize(whole_blocks(flatten(w)))
-        return PackedInt8(cpu_kernel.pack_int8(codes), scale, w.shape[:-1])  # type: ignore[arg-type]
+        return PackedInt8(cpu.pack_int8(codes), scale, w.shape[:-1])  # type: ignore[arg-type]
 
     def random(self, key: jax.Array, out: tuple[int, ...], inputs: int) -> PackedInt8:
         """Uniform codes, straight in the kernel's layout."""
         rows = jax.ShapeDtypeStruct((math.prod(out), inputs), jnp.int8)
-        packed = jax.eval_shape(lambda w: cpu_kernel.pack_int8(whole_blocks(w)), rows)
+        packed = jax.eval_shape(lambda w: cpu.pack_int8(whole_blocks(w)), rows)
         codes = jax.random.bits(key, packed.shape, jnp.uint8)
-        count = packed.shape[0] * cpu_kernel.LANES
+        count = packed.shape[0] * cpu.LANES
         return PackedInt8(codes, _random_scale(count, inputs), out)
 
     def partition(self, out: tuple[int, ...], rows: str | None, inputs: str | None) -> PackedInt8:

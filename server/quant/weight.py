@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
-from server.quant import cpu_kernel
+from server.kernels import cpu
 
 INPUTS_AT_ONCE = 4  # inputs that the CPU kernel takes together
 
@@ -58,7 +58,7 @@ def spec(*axes: str | None) -> PartitionSpec:
 
 def whole_blocks(w: Any) -> Any:
     """[N, in], numpy or JAX, with zeros added until the CPU kernel can hold it."""
-    return _padded(w, cpu_kernel.LANES, INPUTS_AT_ONCE)
+    return _padded(w, cpu.LANES, INPUTS_AT_ONCE)
 
 
 def kernel_rows(x: jax.Array) -> jax.Array:

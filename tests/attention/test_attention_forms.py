@@ -1,4 +1,4 @@
-"""Every form of attention against NumPy."""
+"""The plain forms of attention, each by itself, against NumPy."""
 
 from collections.abc import Callable
 
@@ -9,14 +9,13 @@ import pytest
 
 from server.attention import decode
 from server.attention.prefill import attend_chunk
-from server.quant import cpu_kernel, kv
+from server.quant import kv
 from server.quant.kv import KV
 
 SIZES = [(2, 3, 16), (1, 1, 64), (4, 1, 16)]  # key/value heads, queries of each, head size
 FORMS = {
     "einsum": decode.attend_einsum,
     "reduce": decode.attend_reduce,
-    "kernel": decode.attend_kernel,
 }
 SLOTS, LENGTH = 5, 40
 COUNTS = np.asarray([1, 40, 17, 0, 16], np.int32)
@@ -48,8 +47,6 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("heads", "group", "size"), SIZES)
 @pytest.mark.parametrize("name", FORMS)
 def test_decode_attention(name: str, heads: int, group: int, size: int, int8: bool) -> None:
-    if name == "kernel" and (reason := cpu_kernel.load(None)):
-        pytest.skip(f"no CPU kernel: {reason}")
     cache = make(heads, size, int8)
     q = np.random.RandomState(9).standard_normal((SLOTS, heads, group, size)).astype(np.float32)
     form: Callable = jax.jit(FORMS[name], static_argnums=3)
@@ -66,8 +63,6 @@ def test_decode_attention(name: str, heads: int, group: int, size: int, int8: bo
 
 @pytest.mark.parametrize("name", FORMS)
 def test_large_scores_do_not_overflow(name: str) -> None:
-    if name == "kernel" and (reason := cpu_kernel.load(None)):
-        pytest.skip(f"no CPU kernel: {reason}")
     cache = make(2, 16, False)
     q = np.full((SLOTS, 2, 2, 16), 1e4, np.float32)
     out = np.asarray(FORMS[name](jnp.asarray(q), cache, jnp.asarray(COUNTS), 1.0))

@@ -7,7 +7,7 @@ import pytest
 
 from server.engine.backend import cpu_backend
 from server.engine.config import EngineConfig
-from server.quant import cpu_kernel
+from server.kernels import build
 from server.weights.safetensors import SafetensorsSource
 from tests.models.plain import frequency, plain_logits
 from tests.models.tiny import Row, Tensors, load
@@ -67,7 +67,7 @@ def test_the_scaled_model_uses_all_three_ways_of_scaling() -> None:
 
 @pytest.mark.parametrize("kernel", [False, True], ids=["plain", "kernel"])
 def test_smollm2_logits_equal_transformers(smollm2_tensors: Tensors, kernel: bool) -> None:
-    if kernel and (reason := cpu_kernel.load(None)):
+    if kernel and (reason := build.load(None)):
         pytest.skip(f"no CPU kernel: {reason}")
     expected = np.load(FIXTURES / "smollm2_reference.npz")
     model = load(smollm2_tensors, backend=cpu_backend(EngineConfig(slots=1), kernel=kernel))

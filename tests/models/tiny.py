@@ -148,7 +148,7 @@ class Model:
     def _forward(
         self, span: int, parameters: Parameters, cache: Cache, batch: Batch
     ) -> tuple[jax.Array, Cache]:
-        hidden, cache = forward(self.spec, self.backend.attend, parameters, cache, batch, span)
+        hidden, cache = forward(self.spec, self.backend.operations, parameters, cache, batch, span)
         return logits(parameters, hidden), cache
 
 

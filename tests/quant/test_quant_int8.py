@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from jax.sharding import PartitionSpec
 
-from server.quant import cpu_kernel
+from server.kernels import build
 from server.quant.dense import DenseForm, PackedDenseForm
 from server.quant.int8 import Int8, Int8Form, PackedInt8Form, TwoTermInt8, quantize
 from server.quant.two_term import SMALLEST, split
@@ -37,7 +37,7 @@ FINITE = st.floats(-1e4, 1e4, width=32).map(lambda x: x if abs(x) > 1e-30 else 0
 def kernel(request: pytest.FixtureRequest) -> None:
     """Skips the kernel's forms where it cannot be built."""
     name = getattr(request.node, "callspec", None) and request.node.callspec.params.get("name")
-    if name and "kernel" in name and (reason := cpu_kernel.load(None)):
+    if name and "kernel" in name and (reason := build.load(None)):
         pytest.skip(f"no CPU kernel: {reason}")
 
 

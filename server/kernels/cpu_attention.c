@@ -1,47 +1,23 @@
-/* Attention of one query per slot to the cache, for x86 CPUs with AVX-512, called by XLA's FFI.
+/* Attention of new tokens to the cache and to each other, for x86 CPUs with AVX-512, called by XLA's
+ * FFI. It turns queries and keys to their positions, attends, and writes keys and values.
  *
- *   loadstone_decode_attention  out[B,N,H] = softmax(q[B,N,H] . k[B,K,S,H]) @ v[B,K,S,H]
+ *   loadstone_attention(qkv, cos, sin, starts, lengths, slots, k, v[, k_scale, v_scale])
+ *     -> out, and the cache arrays, which are written in place
  *
- * N = K * G: G queries share a head of keys and values. Slot b has min(count[b], S) live positions
- * from 0 on; no other is read, and a slot with none gives zeros. q comes with its scale already on
- * it. k and v are float32, or int8 with a float32 scale per position, ks and vs [B,K,S]: that of a
- * key goes on the score, that of a value on the probability. All arithmetic is float32.
+ * k and v are float32, or int8 with a float32 scale for each vector. All arithmetic is float32, over
+ * the values as the cache keeps them. A token sees the last `length` positions, itself included. What
+ * an idle row or a token behind the end of its row gives is zero.
  *
- * A work item is one head of one slot. It goes through BLOCK positions at a time with a running
- * maximum, as flash attention does, so that scores stay in L1 and the cache is read once.
+ * This file has the form for one token a row, as in decode: a work item is one head of one row. It
+ * writes the token first, which overwrites just the position that leaves the window, then goes
+ * through BLOCK positions at a time with a running maximum, as flash attention does: scores stay in
+ * L1 and the cache is read once. Positions that hold nothing are not read.
  */
-#include <math.h>
+#include "cpu_cache.h"
 
-#include "cpu_threads.h"
-
-#define LANES 16
-#define BLOCK 64     /* positions at a time */
-#define GROUP 4      /* queries whose sums are held in registers together */
-#define WIDTH 4      /* registers of a head that are summed together: 64 values */
-#define MAX_HEAD 256
-
-#define UNROLL _Pragma("GCC unroll 16")
-
-typedef struct {
-  const float *q, *k_scale, *v_scale; /* scales are NULL for float32 */
-  const void *k, *v;
-  const int32_t* count;
-  float* out;
-  int64_t heads, group, length, head; /* K, G, S, H */
-} Attention;
-
-/* exp(x) to 2e-7 relative, for x <= 0; NaN stays NaN. Cephes' polynomial for |r| <= ln(2) / 2. */
-static inline __m512 exponential(__m512 x) {
-  const __m512 log2e = _mm512_set1_ps(1.44269504f);
-  __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, log2e), _MM_FROUND_TO_NEAREST_INT);
-  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-  const float terms[] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f,
-                         1.6666665459e-1f, 5.0000001201e-1f, 1.0f, 1.0f};
-  __m512 y = _mm512_set1_ps(1.9875691500e-4f);
-  UNROLL for (int i = 0; i < 7; i++) y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(terms[i]));
-  return _mm512_scalef_ps(y, n);
-}
+#define BLOCK 64 /* positions at a time */
+#define GROUP 4  /* queries whose sums are held in registers together */
+#define WIDTH 4  /* registers of a head that are summed together: 64 values */
 
 /* Lane i of the result is the sum of all lanes of rows[i]. */
 static inline __m512 sums_of(const __m512 rows[LANES]) {
@@ -59,10 +35,6 @@ static inline __m512 sums_of(const __m512 rows[LANES]) {
                          _mm512_shuffle_f32x4(b[2 * i], b[2 * i + 1], 0xdd));
   return _mm512_add_ps(_mm512_shuffle_f32x4(c[0], c[1], 0x88),
                        _mm512_shuffle_f32x4(c[0], c[1], 0xdd));
-}
-
-static inline __mmask16 first_lanes(int64_t count) {
-  return count >= LANES ? (__mmask16)0xffff : (__mmask16)((1u << count) - 1);
 }
 
 /* Part of a stored vector as floats. */
@@ -199,10 +171,6 @@ static float weigh(float scores[BLOCK], const float* scale, int64_t positions, f
   return _mm512_reduce_add_ps(sum);
 }
 
-static void scale_by(float* x, int64_t count, float factor) {
-  for (int64_t i = 0; i < count; i++) x[i] *= factor;
-}
-
 /* Up to GROUP queries of one head of one slot over `live` positions from `at` on. */
 static void attend(const Attention* a, const float* q, int64_t at, int64_t live, int count,
                    float* out) {
@@ -217,8 +185,8 @@ static void attend(const Attention* a, const float* q, int64_t at, int64_t live,
       const float before = peak[g], largest = largest_of(scores[g]);
       if (largest > before) {
         const float factor = _mm512_cvtss_f32(exponential(_mm512_set1_ps(before - largest)));
-        if (before > -INFINITY) scale_by(out + g * a->head, a->head, factor);
-        total[g] = before > -INFINITY ? total[g] * factor : 0.0f;
+        scale_by(out + g * a->head, a->head, factor); /* by 0 at first */
+        total[g] *= factor;
         peak[g] = largest;
       }
       total[g] += weigh(scores[g], a->v_scale == NULL ? NULL : a->v_scale + at, positions, peak[g]);
@@ -234,46 +202,69 @@ static void attend(const Attention* a, const float* q, int64_t at, int64_t live,
   for (int g = 0; g < count; g++) scale_by(out + g * a->head, a->head, 1.0f / total[g]);
 }
 
-static void attend_item(const void* data, int64_t item) {
+static void attend_token(const void* data, int64_t item) {
   const Attention* a = data;
-  const int64_t live = least(a->count[item / a->heads], a->length);
-  const int64_t first = item * a->group * a->head;
-  if (live <= 0) {
-    memset(a->out + first, 0, (size_t)(a->group * a->head) * sizeof(float));
+  const int64_t n = item / a->heads, head = item % a->heads, start = a->starts[n];
+  float* out = a->out + item * a->group * a->head;
+  if (tokens_of(a, n) == 0) {
+    memset(out, 0, (size_t)(a->group * a->head) * sizeof(float));
     return;
   }
+  put_token(a, n, 0, head);
+  const float* fresh = vectors_of(a, n, 0, head);
   for (int64_t g = 0; g < a->group; g += GROUP) {
-    const int64_t from = first + g * a->head;
-    attend(a, a->q + from, item * a->length, live, (int)least(a->group - g, GROUP), a->out + from);
+    float q[GROUP * MAX_HEAD];
+    const int count = (int)least(a->group - g, GROUP);
+    for (int i = 0; i < count; i++)
+      turn(a, n, 0, fresh + (g + i) * a->head, a->scale, q + i * a->head);
+    const int64_t live = least(start + 1, a->length);
+    attend(a, q, entry_of(a, n, head), live, count, out + g * a->head);
   }
 }
 
-/* Arguments q, k, v, count and for int8 ks, vs. */
-XLA_FFI_Error* loadstone_decode_attention(XLA_FFI_CallFrame* frame) {
+/* ---- XLA ---- */
+
+/* Whether the arrays are what `Attention` says, and those of the cache the same in and out. */
+static int fit_together(XLA_FFI_Buffer** args, XLA_FFI_Buffer** rets, int64_t arrays) {
+  const XLA_FFI_DataType stored = arrays == 4 ? XLA_FFI_DataType_S8 : XLA_FFI_DataType_F32;
+  const XLA_FFI_Buffer *qkv = args[0], *k = args[6];
+  if (!is_array(qkv, XLA_FFI_DataType_F32, 5) || !is_array(k, stored, 4) || !is_array(args[7], stored, 4)) return 0;
+  for (int i = 1; i < 3; i++)
+    if (!is_array(args[i], XLA_FFI_DataType_F32, 3) || memcmp(args[i]->dims, qkv->dims, 16) ||
+        2 * args[i]->dims[2] != qkv->dims[4])
+      return 0;
+  for (int i = 3; i < 6; i++)
+    if (!is_array(args[i], XLA_FFI_DataType_S32, 1) || args[i]->dims[0] != qkv->dims[0]) return 0;
+  for (int64_t i = 0; i < arrays; i++)
+    if (args[6 + i]->data != rets[1 + i]->data || memcmp(args[6 + i]->dims, k->dims, 24)) return 0;
+  for (int64_t i = 2; i < arrays; i++)
+    if (!is_array(args[6 + i], XLA_FFI_DataType_F32, 3)) return 0;
+  const int64_t head = k->dims[3];
+  return args[7]->dims[3] == head && qkv->dims[4] == head && qkv->dims[2] == k->dims[1] &&
+         qkv->dims[3] > 2 && head % LANES == 0 && head <= MAX_HEAD && qkv->dims[1] <= k->dims[2];
+}
+
+XLA_FFI_Error* loadstone_attention(XLA_FFI_CallFrame* frame) {
   if (!executes(frame)) return NULL;
-  if ((frame->args.size != 4 && frame->args.size != 6) || frame->rets.size != 1)
-    return fail(frame, "CPU attention takes q, k, v, count and for int8 ks, vs, and gives out");
-  XLA_FFI_Buffer** args = (XLA_FFI_Buffer**)frame->args.args;
-  const XLA_FFI_Buffer *q = args[0], *k = args[1], *v = args[2], *count = args[3];
-  const XLA_FFI_Buffer* out = frame->rets.rets[0];
-  const int codes = frame->args.size == 6;
-  const XLA_FFI_DataType stored = codes ? XLA_FFI_DataType_S8 : XLA_FFI_DataType_F32;
-  if (q->dtype != XLA_FFI_DataType_F32 || k->dtype != stored || v->dtype != stored ||
-      count->dtype != XLA_FFI_DataType_S32 || q->rank != 3 || k->rank != 4 || v->rank != 4 ||
-      memcmp(k->dims, v->dims, 4 * sizeof(int64_t)) || q->dims[0] != k->dims[0] ||
-      count->dims[0] != k->dims[0] || q->dims[2] != k->dims[3] || q->dims[1] % k->dims[1] ||
-      q->dims[2] % LANES || q->dims[2] > MAX_HEAD)
-    return fail(frame, "CPU attention: q, k, v and count do not fit together");
-  const Attention a = {.q = q->data, .k = k->data, .v = v->data, .count = count->data,
-                       .k_scale = codes ? args[4]->data : NULL,
-                       .v_scale = codes ? args[5]->data : NULL, .out = out->data,
-                       .heads = k->dims[1], .group = q->dims[1] / k->dims[1],
-                       .length = k->dims[2], .head = k->dims[3]};
-  const Task task = {NULL, attend_item, 0, k->dims[0] * k->dims[1]};
-  if (task.items == 0) return NULL;
-  Job* job = new_job(task, count_threads(frame), sizeof(a));
-  if (job == NULL) return fail(frame, "CPU attention: out of host memory");
-  memcpy(job->data, &a, sizeof(a));
-  run(frame, job);
-  return NULL;
+  XLA_FFI_Buffer **args = (XLA_FFI_Buffer**)frame->args.args;
+  XLA_FFI_Buffer **rets = (XLA_FFI_Buffer**)frame->rets.rets;
+  const int64_t arrays = frame->args.size - 6;
+  if ((arrays != 2 && arrays != 4) || frame->rets.size != arrays + 1)
+    return fail(frame, "CPU attention takes 8 arrays, 10 for int8, and gives out and the cache");
+  if (!fit_together(args, rets, arrays))
+    return fail(frame, "CPU attention: the arrays do not fit together");
+  const XLA_FFI_Buffer *qkv = args[0], *k = args[6];
+  const Attention a = {.qkv = qkv->data, .cos = args[1]->data, .sin = args[2]->data,
+                       .starts = args[3]->data, .lengths = args[4]->data, .slots = args[5]->data,
+                       .k = k->data, .v = args[7]->data,
+                       .k_scale = arrays == 4 ? args[8]->data : NULL,
+                       .v_scale = arrays == 4 ? args[9]->data : NULL,
+                       .out = rets[0]->data, .scale = attribute(frame, "scale"),
+                       .rows = qkv->dims[0], .tokens = qkv->dims[1], .heads = qkv->dims[2],
+                       .group = qkv->dims[3] - 2, .head = qkv->dims[4],
+                       .slot_count = k->dims[0], .length = k->dims[2]};
+  if (a.rows * a.tokens == 0) return NULL;
+  if (a.tokens > 1) return prefill_attention(frame, &a);
+  const Task task = {NULL, attend_token, 0, a.rows * a.heads};
+  return run_task(frame, task, &a, sizeof(a));
 }

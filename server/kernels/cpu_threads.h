@@ -147,6 +147,32 @@ static inline XLA_FFI_Error* fail(const XLA_FFI_CallFrame* frame, const char* me
   return frame->api->XLA_FFI_Error_Create(&args);
 }
 
+/* Runs a task whose data is a copy of `data`. */
+static inline XLA_FFI_Error* run_task(const XLA_FFI_CallFrame* frame, Task task, const void* data,
+                                      int64_t bytes) {
+  if (task.items == 0) return NULL;
+  Job* job = new_job(task, count_threads(frame), bytes);
+  if (job == NULL) return fail(frame, "a CPU kernel is out of host memory");
+  memcpy(job->data, data, (size_t)bytes);
+  run(frame, job);
+  return NULL;
+}
+
+/* A float32 attribute of the call; NaN if there is none of that name. */
+static inline float attribute(const XLA_FFI_CallFrame* frame, const char* name) {
+  for (int64_t i = 0; i < frame->attrs.size; i++) {
+    const XLA_FFI_ByteSpan* own = frame->attrs.names[i];
+    if (own->len != strlen(name) || memcmp(own->ptr, name, own->len)) continue;
+    const XLA_FFI_Scalar* scalar = frame->attrs.attrs[i];
+    if (scalar->dtype == XLA_FFI_DataType_F32) return *(const float*)scalar->value;
+  }
+  return __builtin_nanf("");
+}
+
+static inline int is_array(const XLA_FFI_Buffer* x, XLA_FFI_DataType type, int64_t rank) {
+  return x != NULL && x->dtype == type && x->rank == rank;
+}
+
 /* Whether a call of a handler is one to compute; XLA also asks for versions and announces. */
 static inline int executes(XLA_FFI_CallFrame* frame) {
   XLA_FFI_Extension_Base* extension = frame->extension_start;

@@ -1,8 +1,7 @@
-"""Weight products and decode attention in C for x86 CPUs with AVX-512 VNNI, through XLA's FFI.
+"""Compiles the C files beside this one with the machine's own compiler and gives them to XLA.
 
-`load` compiles the C files beside this one with the machine's own compiler and registers them with
-XLA; after that they can be used inside `jax.jit`, any number at once. Where it cannot be done it
-says why and the plain forms take over, which take three times as long.
+After `load` the operations of `cpu.py` can be used inside `jax.jit`, any number at once. Where it
+cannot be done it says why and the plain forms take over, which take three times as long.
 """
 
 import ctypes
@@ -15,26 +14,20 @@ import subprocess
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import jaxlib
-from jaxtyping import Array, Float, Float32, Int32, UInt8
 
-SOURCES = ("cpu_products.c", "cpu_attention.c")
-HEADERS = ("cpu_threads.h",)
+SOURCES = ("cpu_products.c", "cpu_attention.c", "cpu_prefill.c", "cpu_rows.c")
+HEADERS = ("cpu_threads.h", "cpu_math.h", "cpu_cache.h")
 # No -ffast-math: it lets NaN vanish. No contraction: both terms are rounded as in the reference.
 FLAGS = (
     *("-O3", "-shared", "-fPIC", "-fno-math-errno", "-ffp-contract=off"),
     *("-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"),
 )
 INSTRUCTIONS = ("fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni")
-TARGETS = ("loadstone_int8_product", "loadstone_f32_product", "loadstone_decode_attention")
+TARGETS = ("int8_product", "f32_product", "attention", "norm", "gate", "argmax")
 COMPILE_SECONDS = 120.0
-LANES = 16  # outputs in one register
-MAX_HEAD_DIM = 256
-MAX_INPUTS = 65536  # 255 * 127 of each add up within an int32
 _REGISTERING = threading.Lock()
 
 
@@ -57,88 +50,6 @@ def load(cache_dir: Path | None, compiler: str | None = None) -> str:
     except KernelUnavailable as error:
         return str(error)
     return ""
-
-
-def fits(outputs: int, inputs: int) -> bool:
-    """Whether a weight [outputs, inputs] can be packed; the pack functions refuse others."""
-    shaped = outputs % LANES == 0 and inputs % 4 == 0 and outputs > 0
-    return shaped and 0 < inputs <= MAX_INPUTS
-
-
-def pack_int8(w: Any) -> Any:
-    """Codes int8 [N, K] -> uint8 [N/16, K/4, 16, 4], numpy or JAX as given; 128 added to each.
-
-    ValueError unless N is a multiple of 16 and K of 4.
-    """
-    outputs, inputs = _checked(w)
-    shifted = (w.astype(jnp.int16) + 128).astype(jnp.uint8)
-    blocks = shifted.reshape(outputs // LANES, LANES, inputs // 4, 4)
-    return blocks.transpose(0, 2, 1, 3)  # [N/16, 16, K/4, 4] -> [N/16, K/4, 16, 4]
-
-
-def pack_f32(w: Any) -> Any:
-    """float32 [N, K] -> [N/16, K, 16], numpy or JAX as given. ValueError as for `pack_int8`."""
-    outputs, inputs = _checked(w)
-    return w.reshape(outputs // LANES, LANES, inputs).transpose(0, 2, 1)
-
-
-def int8_product(
-    x: Float[Array, "M K"], packed: UInt8[Array, "blocks quads 16 4"], scale: Float32[Array, " N"]
-) -> Float32[Array, "M N"]:
-    """(x @ w.T) * scale with x in two int8 terms; see `two_term.py`."""
-    shape = jax.ShapeDtypeStruct((x.shape[0], scale.shape[0]), jnp.float32)
-    x = x.astype(jnp.float32)
-    return jax.ffi.ffi_call("loadstone_int8_product", shape)(x, packed, scale)
-
-
-def f32_product(
-    x: Float[Array, "M K"], packed: Float32[Array, "blocks K 16"]
-) -> Float32[Array, "M N"]:
-    """x @ w.T, accumulated in float32."""
-    shape = jax.ShapeDtypeStruct((x.shape[0], packed.shape[0] * LANES), jnp.float32)
-    return jax.ffi.ffi_call("loadstone_f32_product", shape)(x.astype(jnp.float32), packed)
-
-
-def attention_fits(heads: int, kv_heads: int, head_dim: int) -> bool:
-    """Whether `decode_attention` takes these sizes."""
-    return heads % kv_heads == 0 and head_dim % LANES == 0 and 0 < head_dim <= MAX_HEAD_DIM
-
-
-def decode_attention(
-    q: Float[Array, "B N H"],
-    k: Array,
-    v: Array,
-    count: Int32[Array, " B"],
-    scale: float,
-    k_scale: Float32[Array, "B K S"] | None = None,
-    v_scale: Float32[Array, "B K S"] | None = None,
-) -> Float32[Array, "B N H"]:
-    """softmax(q . k * scale) v over positions 0..min(count, S)-1 of each slot; reads no others.
-
-    k, v [B, K, S, H] are float32, or int8 with `k_scale` and `v_scale`; N = K * G, the G queries of
-    a kv head side by side. A slot with count 0 gives zeros. ValueError unless `attention_fits`.
-    """
-    if not attention_fits(q.shape[1], k.shape[1], q.shape[2]):
-        raise ValueError(
-            f"CPU attention cannot take {q.shape[1]} heads over {k.shape[1]} kv heads of size "
-            f"{q.shape[2]}: heads must be a multiple of kv heads, the size a multiple of {LANES} "
-            f"and at most {MAX_HEAD_DIM}; use a plain form"
-        )
-    scales = () if k_scale is None else (k_scale, v_scale)
-    shape = jax.ShapeDtypeStruct(q.shape, jnp.float32)
-    scaled = q.astype(jnp.float32) * jnp.float32(scale)
-    return jax.ffi.ffi_call("loadstone_decode_attention", shape)(scaled, k, v, count, *scales)
-
-
-def _checked(w: Any) -> tuple[int, int]:
-    outputs, inputs = w.shape
-    if not fits(outputs, inputs):
-        raise ValueError(
-            f"the CPU kernel cannot hold a weight of {outputs} outputs and {inputs} inputs: "
-            f"outputs must be a multiple of {LANES}, inputs of 4 and at most {MAX_INPUTS}; "
-            "use the plain form for it"
-        )
-    return outputs, inputs
 
 
 def _check_processor() -> None:
@@ -201,7 +112,7 @@ def _register(library: ctypes.CDLL) -> None:
     with _REGISTERING:
         if not _registered():
             _registered().append(library)
-            for name in TARGETS:
+            for name in (f"loadstone_{target}" for target in TARGETS):
                 capsule = jax.ffi.pycapsule(getattr(library, name))
                 jax.ffi.register_ffi_target(name, capsule, platform="cpu")
 

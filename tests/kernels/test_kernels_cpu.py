@@ -1,4 +1,4 @@
-"""The C products against their plain twins, and what `load` says where they cannot be had."""
+"""The C operations against their plain twins, and what `load` says where they cannot be had."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.quant import cpu_kernel
+from server.kernels import build, cpu
 from server.quant.two_term import two_term_product
 
 # Few widths, many row counts: each new shape is compiled by XLA.
@@ -26,7 +26,7 @@ WEIGHTS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> None:
-    reason = cpu_kernel.load(tmp_path_factory.mktemp("kernel"))
+    reason = build.load(tmp_path_factory.mktemp("kernel"))
     if reason:
         pytest.skip(reason)
 
@@ -34,13 +34,13 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> None:
 def int8_pair(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The kernel's product and its twin's."""
     scale = np.linspace(0.01, 0.02, w.shape[0]).astype(np.float32)
-    got = jax.jit(cpu_kernel.int8_product)(x, cpu_kernel.pack_int8(w), scale)
+    got = jax.jit(cpu.int8_product)(x, cpu.pack_int8(w), scale)
     return np.asarray(got), np.asarray(jax.jit(two_term_product)(x, w, scale))
 
 
 def f32_pair(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The kernel's product and float64's."""
-    got = jax.jit(cpu_kernel.f32_product)(x, cpu_kernel.pack_f32(w.astype(np.float32)))
+    got = jax.jit(cpu.f32_product)(x, cpu.pack_f32(w.astype(np.float32)))
     return np.asarray(got), x.astype(np.float64) @ w.T.astype(np.float64)
 
 
@@ -67,7 +67,7 @@ def test_int8_keeps_fifteen_bits_of_the_activation() -> None:
     w = np.eye(64, dtype=np.int8)
     x = np.random.default_rng(2).standard_normal((9, 64)).astype(np.float32)
     ones = np.ones(64, np.float32)
-    y = np.asarray(jax.jit(cpu_kernel.int8_product)(x, cpu_kernel.pack_int8(w), ones))
+    y = np.asarray(jax.jit(cpu.int8_product)(x, cpu.pack_int8(w), ones))
     half_a_unit = np.abs(x).max(axis=1, keepdims=True) / 127 / 254 / 2
     assert np.all(np.abs(y - x) <= half_a_unit * 1.01)
     assert np.any(np.abs(y - x) > half_a_unit / 2)
@@ -105,13 +105,13 @@ def test_a_bad_value_spoils_its_row_and_no_other(bad: float, at: int) -> None:
 
 def test_many_products_in_one_program_and_many_programs_at_once() -> None:
     w = WEIGHTS[640, 8]
-    packed, plain = cpu_kernel.pack_int8(w), cpu_kernel.pack_f32(w.astype(np.float32))
+    packed, plain = cpu.pack_int8(w), cpu.pack_f32(w.astype(np.float32))
     scale = np.ones(640, np.float32)
 
     @jax.jit
     def products(x: jax.Array) -> jax.Array:
-        parts = [cpu_kernel.int8_product(x * i, packed, scale) for i in range(1, 9)]
-        return jnp.stack([*parts, cpu_kernel.f32_product(x, plain)])
+        parts = [cpu.int8_product(x * i, packed, scale) for i in range(1, 9)]
+        return jnp.stack([*parts, cpu.f32_product(x, plain)])
 
     inputs = [np.full((tokens, 8), tokens, np.float32) for tokens in (1, 7, 24, 65)]
     expected = [np.asarray(products(x)) for x in inputs]
@@ -133,111 +133,85 @@ def test_many_products_in_one_program_and_many_programs_at_once() -> None:
         assert_close(y[-1], x @ w.T.astype(np.float32))
 
 
-CACHES = [(2, 3, 100, 64), (1, 1, 17, 16), (1, 5, 130, 80), (3, 8, 200, 128), (2, 2, 64, 256)]
+@pytest.mark.parametrize("tokens, head, says", [(3, 24, "heads of size 24"), (9, 16, "9 tokens")])
+def test_attention_refuses_what_it_cannot_take(tokens: int, head: int, says: str) -> None:
+    qkv, turned = np.ones((1, tokens, 2, 5, head)), np.ones((1, tokens, head // 2))
+    one, cache = np.ones(1, np.int32), np.ones((1, 2, 8, head), np.float32)
+    with pytest.raises(ValueError, match=says):
+        cpu.attention(qkv, turned, turned, one, one, one, (cache, cache), 1.0)
 
 
-@pytest.mark.parametrize("coded", [False, True])
-@pytest.mark.parametrize("heads, group, length, head", CACHES)
-def test_attention_matches_numpy(
-    heads: int, group: int, length: int, head: int, coded: bool
-) -> None:
-    counts = np.asarray([0, 1, 16, length - 1, length, length + 7], np.int32)
-    random = np.random.default_rng(length)
-    q = random.standard_normal((len(counts), heads * group, head)).astype(np.float32)
-    shape = (len(counts), heads, length, head)
-    cache = [random.standard_normal(shape).astype(np.float32) for _ in "kv"]
-    scales: list[np.ndarray] = []
-    floats = cache
-    if coded:
-        cache = [random.integers(-127, 128, shape).astype(np.int8) for _ in "kv"]
-        scales = [random.uniform(0.001, 0.02, shape[:3]).astype(np.float32) for _ in "kv"]
-        floats = [c * s[..., None] for c, s in zip(cache, scales, strict=True)]
-    # Beyond what lives there may be anything.
-    for b, count in enumerate(counts):
-        for array in scales or cache:
-            array[b, :, count:] = np.nan
-    got = np.asarray(jax.jit(attention)(q, *cache, counts, *scales))
-    expected = plain_attention(q, *floats, counts)
-    assert np.all(got[counts == 0] == 0)
-    np.testing.assert_allclose(got, expected, rtol=0, atol=2e-6 * np.max(np.abs(expected)))
+ROWS = [(1, 1), (3, 16), (5, 576), (40, 1000), (700, 33)]
 
 
-def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, counts: jax.Array, *scales: jax.Array
-) -> jax.Array:
-    """The kernel, with a fixed scale."""
-    return cpu_kernel.decode_attention(q, k, v, counts, 0.3, *scales)
+@pytest.mark.parametrize("rows, width", ROWS)
+def test_norm_matches_the_plain_form(rows: int, width: int) -> None:
+    random = np.random.default_rng(width)
+    x = random.standard_normal((rows, width)).astype(np.float32) * 30
+    weight = random.standard_normal(width).astype(np.float32)
+    x[0] = 0
+    got = np.asarray(jax.jit(cpu.norm, static_argnums=2)(x[None], weight, 1e-5))[0]
+    wide = x.astype(np.float64)
+    expected = wide / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-5) * weight
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-7)
+    assert np.all(got[0] == 0)
 
 
-def plain_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """float64, one query at a time."""
-    out = np.zeros(q.shape)
-    group = q.shape[1] // k.shape[1]
-    for b, n in np.ndindex(q.shape[:2]):
-        if counts[b] == 0:
-            continue
-        keys, values = (x[b, n // group, : counts[b]].astype(np.float64) for x in (k, v))
-        scores = keys @ q[b, n] * 0.3
-        weights = np.exp(scores - scores.max())
-        out[b, n] = weights @ values / weights.sum()
-    return out
+@pytest.mark.parametrize("rows, width", ROWS)
+def test_gate_matches_the_plain_form(rows: int, width: int) -> None:
+    x = np.random.default_rng(width).standard_normal((rows, 2, width)).astype(np.float32) * 20
+    x[:, 0, 0] = np.resize([0.0, -200.0, 200.0, -88.0], rows)
+    got = np.asarray(jax.jit(cpu.gate)(x))
+    first, second = x[:, 0].astype(np.float64), x[:, 1].astype(np.float64)
+    expected = first / (1 + np.exp(-first)) * second
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-30)
+    bad = np.full((1, 2, 16), np.nan, np.float32)
+    assert np.all(np.isnan(cpu.gate(bad)))
 
 
-@pytest.mark.parametrize("lowest, highest", [(-2000, 2000), (-9000, -5000)])
-def test_attention_survives_scores_far_apart(lowest: int, highest: int) -> None:
-    """Weights from 1 down to 0, with the peak in the last block, which is not full."""
-    keys = np.linspace(lowest, highest, 200)[None, None, :, None] * np.ones(16)
-    values = np.arange(200, dtype=np.float32)[None, None, :, None] * np.ones(16)
-    q, count = np.ones((1, 1, 16), np.float32), np.asarray([200], np.int32)
-    got = jax.jit(attention)(q, keys.astype(np.float32), values.astype(np.float32), count)
-    np.testing.assert_allclose(got, 199.0, rtol=1e-6)
-
-
-def test_attention_spoils_only_the_slot_with_a_bad_value() -> None:
-    k = np.random.default_rng(5).standard_normal((3, 2, 70, 32)).astype(np.float32)
-    k[1, 0, 66, 3] = np.nan
-    q = np.ones((3, 2, 32), np.float32)
-    got = np.asarray(jax.jit(attention)(q, k, np.ones_like(k), np.full(3, 70, np.int32)))
-    assert np.all(np.isnan(got[1, 0]))
-    np.testing.assert_allclose(got[[0, 2]], 1.0, rtol=1e-6)
-    np.testing.assert_allclose(got[1, 1], 1.0, rtol=1e-6)
-
-
-def test_attention_refuses_what_it_cannot_take() -> None:
-    q, cache = np.ones((1, 3, 24), np.float32), np.ones((1, 2, 8, 24), np.float32)
-    with pytest.raises(ValueError, match="3 heads over 2 kv heads of size 24"):
-        attention(q, cache, cache, np.ones(1, np.int32))
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(ROWS), st.integers(0, 2**32 - 1), st.sampled_from([2, 1000]))
+def test_argmax_matches_numpy(shape: tuple[int, int], seed: int, values: int) -> None:
+    """Few values give ties, whose first index counts."""
+    random = np.random.default_rng(seed)
+    x = random.integers(-values, values, shape).astype(np.float32)
+    x[random.random(shape) < 0.1] = -0.0
+    x[random.random(shape) < 0.2] = -np.inf
+    x[0] = -np.inf
+    np.testing.assert_array_equal(jax.jit(cpu.argmax)(x), x.argmax(-1))
+    x[-1, random.integers(0, shape[1])] = np.nan
+    assert np.asarray(jax.jit(cpu.argmax)(x))[-1] == shape[1] - 1
 
 
 def test_packing_is_the_same_for_numpy_and_jax() -> None:
     w = WEIGHTS[64, 36]
-    np.testing.assert_array_equal(cpu_kernel.pack_int8(w), jax.jit(cpu_kernel.pack_int8)(w))
-    assert cpu_kernel.pack_int8(w).shape == (4, 9, 16, 4)
+    np.testing.assert_array_equal(cpu.pack_int8(w), jax.jit(cpu.pack_int8)(w))
+    assert cpu.pack_int8(w).shape == (4, 9, 16, 4)
     real = w.astype(np.float32)
-    np.testing.assert_array_equal(cpu_kernel.pack_f32(real), jax.jit(cpu_kernel.pack_f32)(real))
-    assert cpu_kernel.pack_f32(real).shape == (4, 36, 16)
+    np.testing.assert_array_equal(cpu.pack_f32(real), jax.jit(cpu.pack_f32)(real))
+    assert cpu.pack_f32(real).shape == (4, 36, 16)
 
 
 @pytest.mark.parametrize("outputs, inputs", [(24, 8), (16, 6), (16, 70000), (0, 8), (16, 0)])
 def test_shapes_that_do_not_fit_are_refused(outputs: int, inputs: int) -> None:
-    assert not cpu_kernel.fits(outputs, inputs)
-    for pack in (cpu_kernel.pack_int8, cpu_kernel.pack_f32):
+    assert not cpu.fits(outputs, inputs)
+    for pack in (cpu.pack_int8, cpu.pack_f32):
         with pytest.raises(ValueError, match=f"{outputs} outputs and {inputs} inputs"):
             pack(np.zeros((outputs, inputs), np.int8))
 
 
 def test_load_says_why_it_cannot(tmp_path: Path) -> None:
-    assert "no C compiler" in cpu_kernel.load(tmp_path, "no-such-compiler")
-    assert "failed" in cpu_kernel.load(tmp_path / "new", "false")
+    assert "no C compiler" in build.load(tmp_path, "no-such-compiler")
+    assert "failed" in build.load(tmp_path / "new", "false")
     occupied = tmp_path / "file"
     occupied.write_text("")
-    assert "cannot build in" in cpu_kernel.load(occupied)
+    assert "cannot build in" in build.load(occupied)
 
 
 def test_processes_share_a_cache(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib; from server.quant import cpu_kernel;"
-        "sys.exit(cpu_kernel.load(pathlib.Path(sys.argv[1])) or 0)"
+        "import sys, pathlib; from server.kernels import build, cpu;"
+        "sys.exit(build.load(pathlib.Path(sys.argv[1])) or 0)"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "cache")]
     running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
@@ -249,4 +223,4 @@ def test_processes_share_a_cache(tmp_path: Path) -> None:
 
 
 def test_load_without_a_cache() -> None:
-    assert cpu_kernel.load(None) == ""
+    assert build.load(None) == ""

@@ -1,0 +1,43 @@
+"""What attention is given, and the shape of every form of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax
+from jaxtyping import Array, Float, Int32
+
+from server.quant.kv import KV
+
+
+@dataclass(frozen=True)
+class Rows:
+    """New tokens. Row n holds `lengths[n]` of them (0: an idle row) from position `starts[n]` on.
+
+    `slots` names the cache slot of each row; None means all slots in order, one token each. A slot
+    number out of range marks an idle row. `cos` and `sin` turn queries and keys to their positions.
+    """
+
+    starts: Int32[Array, " N"]
+    lengths: Int32[Array, " N"]
+    slots: Int32[Array, " N"] | None
+    cos: Float[Array, "N T H/2"]
+    sin: Float[Array, "N T H/2"]
+
+
+Attend = Callable[[jax.Array, KV], tuple[jax.Array, KV]]
+
+
+class Attention(Protocol):
+    """One form of attention."""
+
+    def __call__(self, rows: Rows, length: int, span: int, scale: float) -> Attend:
+        """A function for every layer that reads these rows: (qkv, cache) -> (out, cache).
+
+        qkv [N,T,K,G+2,H] holds, before rotation, the G queries of each key/value head, its key and
+        its value. out [N,T,K,G,H] is zero where there is no token. The cache comes back with the
+        tokens in it. A token sees the last `length` positions, itself included; scores are times
+        `scale`. `span` (static) bounds the cache indices that are read: every live index of the
+        rows before (prefill) or after (decode) the write lies below it; 0 means that nothing was
+        there before.
+        """

@@ -1,0 +1,129 @@
+"""Operations in C for x86 CPUs with AVX-512 VNNI, called through XLA's FFI.
+
+They can be used once `build.load` returned "", inside `jax.jit` and with all arrays on one device.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int32, UInt8
+
+LANES = 16  # outputs in one register
+MAX_HEAD_DIM = 256
+MAX_INPUTS = 65536  # 255 * 127 of each add up within an int32
+
+
+def fits(outputs: int, inputs: int) -> bool:
+    """Whether a weight [outputs, inputs] can be packed; the pack functions refuse others."""
+    shaped = outputs % LANES == 0 and inputs % 4 == 0 and outputs > 0
+    return shaped and 0 < inputs <= MAX_INPUTS
+
+
+def pack_int8(w: Any) -> Any:
+    """Codes int8 [N, K] -> uint8 [N/16, K/4, 16, 4], numpy or JAX as given; 128 added to each.
+
+    ValueError unless N is a multiple of 16 and K of 4.
+    """
+    outputs, inputs = _checked(w)
+    shifted = (w.astype(jnp.int16) + 128).astype(jnp.uint8)
+    blocks = shifted.reshape(outputs // LANES, LANES, inputs // 4, 4)
+    return blocks.transpose(0, 2, 1, 3)  # [N/16, 16, K/4, 4] -> [N/16, K/4, 16, 4]
+
+
+def pack_f32(w: Any) -> Any:
+    """float32 [N, K] -> [N/16, K, 16], numpy or JAX as given. ValueError as for `pack_int8`."""
+    outputs, inputs = _checked(w)
+    return w.reshape(outputs // LANES, LANES, inputs).transpose(0, 2, 1)
+
+
+def int8_product(
+    x: Float[Array, "M K"], packed: UInt8[Array, "blocks quads 16 4"], scale: Float32[Array, " N"]
+) -> Float32[Array, "M N"]:
+    """(x @ w.T) * scale with x in two int8 terms; see `two_term.py`."""
+    shape = jax.ShapeDtypeStruct((x.shape[0], scale.shape[0]), jnp.float32)
+    x = x.astype(jnp.float32)
+    return jax.ffi.ffi_call("loadstone_int8_product", shape)(x, packed, scale)
+
+
+def f32_product(
+    x: Float[Array, "M K"], packed: Float32[Array, "blocks K 16"]
+) -> Float32[Array, "M N"]:
+    """x @ w.T, accumulated in float32."""
+    shape = jax.ShapeDtypeStruct((x.shape[0], packed.shape[0] * LANES), jnp.float32)
+    return jax.ffi.ffi_call("loadstone_f32_product", shape)(x.astype(jnp.float32), packed)
+
+
+def attention_fits(heads: int, kv_heads: int, head_dim: int) -> bool:
+    """Whether `attention` takes these sizes."""
+    return heads % kv_heads == 0 and head_dim % LANES == 0 and 0 < head_dim <= MAX_HEAD_DIM
+
+
+def attention(
+    qkv: Float[Array, "N T K G+2 H"],
+    cos: Float[Array, "N T H/2"],
+    sin: Float[Array, "N T H/2"],
+    starts: Int32[Array, " N"],
+    lengths: Int32[Array, " N"],
+    slots: Int32[Array, " N"],
+    cache: Sequence[jax.Array],
+    scale: float,
+) -> tuple[jax.Array, ...]:
+    """Turns, attends and writes: out [N,T,K,G,H] float32, then the arrays of the cache.
+
+    What goes in is as in `server.attention.rows`. `cache` is k, v [B,K,S,H] float32, or int8 with
+    k_scale, v_scale [B,K,S] behind them; it is written in place where XLA may (donated and not used
+    again). No two rows name one slot, and T is at most S. ValueError unless `attention_fits`.
+    """
+    rows, tokens, heads, vectors, head = qkv.shape
+    if not attention_fits((vectors - 2) * heads, heads, head) or tokens > cache[0].shape[2]:
+        raise ValueError(
+            f"CPU attention cannot take {tokens} tokens with heads of size {head} and a cache of "
+            f"{cache[0].shape[2]} positions: the size must be a multiple of {LANES} and at most "
+            f"{MAX_HEAD_DIM}, the tokens at most the positions; use a plain form"
+        )
+    shapes = [jax.ShapeDtypeStruct((rows, tokens, heads, vectors - 2, head), jnp.float32)]
+    shapes += [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in cache]
+    call = jax.ffi.ffi_call(
+        "loadstone_attention",
+        shapes,
+        input_output_aliases={6 + i: 1 + i for i in range(len(cache))},
+    )
+    floats = (x.astype(jnp.float32) for x in (qkv, cos, sin))
+    return tuple(call(*floats, starts, lengths, slots, *cache, scale=np.float32(scale)))
+
+
+def norm(x: Float[Array, "... D"], weight: Float[Array, " D"], eps: float) -> Float32[Array, "..."]:
+    """x / sqrt(mean(x^2) + eps) * weight."""
+    rows = x.astype(jnp.float32).reshape(-1, x.shape[-1])
+    call = jax.ffi.ffi_call("loadstone_norm", jax.ShapeDtypeStruct(rows.shape, jnp.float32))
+    out = call(rows, weight.astype(jnp.float32), epsilon=np.float32(eps))
+    return out.reshape(x.shape)
+
+
+def gate(x: Float[Array, "... 2 F"]) -> Float32[Array, "... F"]:
+    """silu(x[..., 0, :]) * x[..., 1, :]."""
+    outer, width = x.shape[:-2], x.shape[-1]
+    rows = math.prod(outer)
+    call = jax.ffi.ffi_call("loadstone_gate", jax.ShapeDtypeStruct((rows, width), jnp.float32))
+    return call(x.astype(jnp.float32).reshape(rows, 2, width)).reshape(*outer, width)
+
+
+def argmax(x: Float[Array, "B V"]) -> Int32[Array, " B"]:
+    """The first index of the largest value of each row; the last index where one is NaN."""
+    call = jax.ffi.ffi_call("loadstone_argmax", jax.ShapeDtypeStruct(x.shape[:1], jnp.int32))
+    return call(x.astype(jnp.float32))
+
+
+def _checked(w: Any) -> tuple[int, int]:
+    outputs, inputs = w.shape
+    if not fits(outputs, inputs):
+        raise ValueError(
+            f"the CPU kernel cannot hold a weight of {outputs} outputs and {inputs} inputs: "
+            f"outputs must be a multiple of {LANES}, inputs of 4 and at most {MAX_INPUTS}; "
+            "use the plain form for it"
+        )
+    return outputs, inputs
