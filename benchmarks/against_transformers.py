@@ -69,7 +69,7 @@ def _run_peer(options: argparse.Namespace, dtype: str) -> list[tuple[int, float]
 
 def _run_ours(options: argparse.Namespace, quantize: str, batch: int) -> float:
     length = options.prompt + options.new
-    engine = open_default(quantize, batch, cache_length=-(-length // 128) * 128, chunk=64)
+    engine = open_default(quantize, batch, cache_length=-(-length // 128) * 128)
     _generate(engine, options.prompt, options.new)  # warm-up, as theirs
     return batch * options.new / _generate(engine, options.prompt, options.new)
 

@@ -13,16 +13,13 @@ from tokenization import default_model_path
 CACHE_DIR = Path.home() / ".cache" / "loadstone"
 
 
-def open_default(
-    quantize: str, slots: int, cache_length: int, prefill_batch: int = 4, **settings: int
-) -> JaxEngine:
+def open_default(quantize: str, slots: int, cache_length: int, **settings: int) -> JaxEngine:
     """SmolLM2 with `quantize` none or int8 (weights and KV cache), as the server would run it."""
     choice = choose_model(DEFAULT_MODEL, None, "auto", default_model_path)
     quantized = quantize == "int8"
     config = EngineConfig(
         slots=slots,
         cache_length=cache_length,
-        prefill_batch=prefill_batch,
         quantize_weights=quantized,
         quantize_kv_cache=quantized,
         **settings,
@@ -41,8 +38,9 @@ def prefill_all(engine: JaxEngine, prompt: int, max_tokens: int) -> list[DeviceS
     shape = engine.shape
     prompts = random_prompts(shape.slots, prompt, shape.vocab)
     steps = []
-    for first in range(0, shape.slots, shape.prefill_batch):
-        rows = range(first, min(first + shape.prefill_batch, shape.slots))
+    together = shape.prefill_size(prompt).rows
+    for first in range(0, shape.slots, together):
+        rows = range(first, min(first + together, shape.slots))
         chunks = [
             PrefillChunk(slot, prompts[slot], 0, True, max_tokens=max_tokens, ignore_eos=True)
             for slot in rows

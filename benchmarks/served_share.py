@@ -63,9 +63,7 @@ def _in_process(options: argparse.Namespace) -> float:
         0,
         True,
     )
-    engine = open_default(
-        options.quantize, options.batch_size, 1024, prefill_batch=1
-    )  # as the server
+    engine = open_default(options.quantize, options.batch_size, 1024)  # as the server
     requests = [
         Request(number, prompt.token_ids, prompt.max_tokens, ignore_eos=True)
         for number, prompt in enumerate(chosen.prompts)

@@ -152,7 +152,6 @@ def _engine(
     settings = {
         "cache_length": options.cache_length,
         "chunk": options.prefill_chunk,
-        "prefill_batch": options.prefill_batch,
         "steps": options.decode_steps,
         "quantize_weights": weights,
         "quantize_kv_cache": cache,

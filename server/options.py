@@ -61,8 +61,12 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
         default=True,
         help="requests may outgrow the cache and attend to its last positions",
     )
-    group.add_argument("--prefill-chunk", type=int, default=512, help="prompt tokens a dispatch")
-    group.add_argument("--prefill-batch", type=int, default=1, help="prompts read in one dispatch")
+    group.add_argument(
+        "--prefill-chunk",
+        type=int,
+        default=512,
+        help="prompt tokens a dispatch: of one prompt, or of several short ones",
+    )
     group.add_argument("--decode-steps", type=int, default=1, help="decode steps a dispatch")
     group.add_argument(
         "--prefills-per-decode", type=int, default=1, help="prefill dispatches between two decodes"

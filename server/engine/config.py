@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from server.engine.mesh import SHARDINGS
+from server.engine.protocol import PrefillSize
 
 SMALLEST_SPAN = 128
+SMALLEST_CHUNK = 32
 
 
 @dataclass(frozen=True)
@@ -12,22 +14,20 @@ class EngineConfig:
     """Sizes are in tokens or slots.
 
     cache_length: positions a slot keeps; the window of rolling attention.
-    chunk: the longest run of prompt tokens read in one dispatch.
-    prefill_batch: prompts read together in one dispatch.
+    chunk: prompt tokens read in one dispatch: of one prompt, or of several short ones.
     steps: decode steps in one dispatch.
     """
 
     slots: int
     cache_length: int = 1024
     chunk: int = 512
-    prefill_batch: int = 1
     steps: int = 1
     quantize_weights: bool = False
     quantize_kv_cache: bool = False
     sharding: str = "model"
 
     def __post_init__(self) -> None:
-        for name in ("slots", "cache_length", "chunk", "prefill_batch", "steps"):
+        for name in ("slots", "cache_length", "chunk", "steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1")
         if self.sharding not in SHARDINGS:
@@ -43,25 +43,12 @@ class EngineConfig:
         return (*spans, self.cache_length)
 
     @property
-    def prefills(self) -> tuple[tuple[int, int], ...]:
-        """(length, span) of every prefill program.
-
-        First chunks come in every length and read nothing before them. Later ones, which are rarer,
-        read the whole cache and are padded to one of two lengths: each program takes seconds to
-        compile.
-        """
-        later = sorted({self.chunks[-1], self.chunks[len(self.chunks) // 2]})
-        return (
-            *((length, 0) for length in self.chunks),
-            *((length, self.cache_length) for length in later),
-        )
-
-    @property
-    def chunks(self) -> tuple[int, ...]:
-        """The lengths that a chunk of prompt is padded to."""
+    def prefills(self) -> tuple[PrefillSize, ...]:
+        """The sizes that a prefill dispatch is padded to, each of about `chunk` tokens."""
         longest = min(self.chunk, self.cache_length)
-        lengths, length = [], 32
+        lengths, length = [], SMALLEST_CHUNK
         while length < longest:
             lengths.append(length)
             length *= 2
-        return (*lengths, longest)
+        lengths.append(longest)
+        return tuple(PrefillSize(min(longest // size, self.slots), size) for size in lengths)

@@ -16,7 +16,7 @@ from server.engine import state as states
 from server.engine.backend import Backend
 from server.engine.config import EngineConfig
 from server.engine.memory import MemoryPlan
-from server.engine.protocol import EngineShape, Finish, PrefillChunk, Token
+from server.engine.protocol import EngineShape, Finish, PrefillChunk, PrefillSize, Token
 from server.engine.steps import FULL, NOTHING, STOPPED, Steps
 from server.models.parameters import Parameters
 from server.models.spec import ModelSpec
@@ -51,6 +51,15 @@ class EnginePlan:
     def spans(self) -> tuple[int, ...]:
         """How much of the cache the decode programs read."""
         return self.config.spans[-1:] if self.backend.reads_live else self.config.spans
+
+    @property
+    def prefills(self) -> tuple[tuple[PrefillSize, int], ...]:
+        """(size, span) of every prefill program: where a program reads its whole span there is one
+        for first chunks, which have nothing before them, and one for later chunks."""
+        spans = (self.config.cache_length,)
+        if not self.backend.reads_live:
+            spans = (0, *spans)
+        return tuple((size, span) for size in self.config.prefills for span in spans)
 
     @property
     def mlp_blocks(self) -> int:
@@ -146,8 +155,7 @@ class JaxEngine:
         self.shape = EngineShape(
             slots=config.slots,
             cache_length=config.cache_length,
-            chunk=config.chunks[-1],
-            prefill_batch=config.prefill_batch,
+            prefills=config.prefills,
             vocab=plan.model.vocab,
             eos_ids=plan.eos_ids,
         )
@@ -158,15 +166,17 @@ class JaxEngine:
         return max(_temporary_bytes(program) for program in self._programs.values())
 
     def prefill(self, chunks: Sequence[PrefillChunk]) -> DeviceStep:
-        """Reads one chunk for each of up to `prefill_batch` slots."""
+        """See `protocol.Engine`."""
         config = self._plan.config
         longest = max(len(chunk.tokens) for chunk in chunks)
-        wanted = config.cache_length if any(chunk.start for chunk in chunks) else 0
-        length, span = next(
-            (size, span) for size, span in config.prefills if size >= longest and span == wanted
+        seen = config.cache_length if any(chunk.start for chunk in chunks) else 0
+        size, span = next(
+            (size, span)
+            for size, span in self._plan.prefills
+            if size.tokens >= longest and span >= seen
         )
-        packed = states.pack(chunks, config.prefill_batch, length, config.slots)
-        self._cache, self._state, out = self._programs["prefill", length, span](
+        packed = states.pack(chunks, size.rows, size.tokens, config.slots)
+        self._cache, self._state, out = self._programs["prefill", size.tokens, span](
             self._parameters, self._cache, self._state, jax.device_put(packed, self._whole)
         )
         for chunk in chunks:
@@ -175,7 +185,7 @@ class JaxEngine:
                 self._active[chunk.slot] = True
                 self._uses[chunk.slot] += 1
                 self._logprobs[chunk.slot] = chunk.logprobs
-        spare = config.prefill_batch - len(chunks)
+        spare = size.rows - len(chunks)
         return self._step(
             out,
             [chunk.slot for chunk in chunks] + [-1] * spare,
@@ -252,10 +262,10 @@ def _lower(plan: EnginePlan, parameters: Any, cache: Any, state: Any) -> dict[tu
         lowered["decode", span] = decode.lower(
             parameters, cache, state, span=span, steps=config.steps
         )
-    for length, span in config.prefills:
-        shape = (config.prefill_batch, states.COLUMNS + length)
+    for size, span in plan.prefills:
+        shape = (size.rows, states.COLUMNS + size.tokens)
         packed = jax.ShapeDtypeStruct(shape, np.int32, sharding=meshes.whole(mesh))
-        lowered["prefill", length, span] = prefill.lower(
+        lowered["prefill", size.tokens, span] = prefill.lower(
             parameters, cache, state, packed, span=span
         )
     released = jax.ShapeDtypeStruct((config.slots,), bool, sharding=kept[1])

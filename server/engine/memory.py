@@ -59,12 +59,13 @@ def estimate_temporaries(model: ModelSpec, config: EngineConfig, itemsize: int, 
     def share(size: int, of: int) -> int:
         return size // split if of % split == 0 else size
 
-    tokens = config.prefill_batch * config.chunks[-1]
-    keys = config.cache_length + config.chunks[-1]
+    sizes = config.prefills
+    tokens = max(size.rows * size.tokens for size in sizes)
+    keys = config.cache_length + sizes[-1].tokens
     position = share(2 * model.kv_heads * model.head_dim * 4, model.kv_heads)  # a key and a value
     scores = 2 * tokens * share(model.heads, model.kv_heads) * keys * 4
     # The slots' old keys and values, and a copy of them in the order that the product wants.
-    old = 2 * config.prefill_batch * config.cache_length * position
+    old = 2 * sizes[0].rows * config.cache_length * position
     # Twice over for int8 on CPU, which holds two terms of every activation.
     wide = 2 * (share(3 * model.ffn, model.ffn) + 4 * model.hidden)
     row = (wide + share(3 * model.vocab, model.vocab)) * 4

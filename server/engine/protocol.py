@@ -53,15 +53,31 @@ class Token:
 
 
 @dataclass(frozen=True)
+class PrefillSize:
+    """A prefill dispatch of up to `rows` chunks with up to `tokens` tokens each."""
+
+    rows: int
+    tokens: int
+
+
+@dataclass(frozen=True)
 class EngineShape:
-    """The fixed sizes of an engine, counts of tokens or slots."""
+    """The fixed sizes of an engine, counts of tokens or slots. `prefills` grow in tokens."""
 
     slots: int
     cache_length: int
-    chunk: int
-    prefill_batch: int
+    prefills: tuple[PrefillSize, ...]
     vocab: int
     eos_ids: frozenset[int]
+
+    @property
+    def chunk(self) -> int:
+        """The most tokens of one prompt in a dispatch."""
+        return self.prefills[-1].tokens
+
+    def prefill_size(self, tokens: int) -> PrefillSize:
+        """Of the dispatch that takes chunks of up to `tokens` tokens, at most `chunk`."""
+        return next(size for size in self.prefills if size.tokens >= tokens)
 
 
 class Step(Protocol):
@@ -83,7 +99,7 @@ class Engine(Protocol):
         """The fixed sizes."""
 
     def prefill(self, chunks: Sequence[PrefillChunk]) -> Step:
-        """Reads one chunk for each of up to `prefill_batch` different slots."""
+        """Reads one chunk for each of some slots, as many as `prefill_size` of the longest says."""
 
     def decode(self) -> Step:
         """Makes one token (or the configured few) for every active slot."""

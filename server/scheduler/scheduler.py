@@ -1,5 +1,6 @@
 """Which request runs when."""
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -145,24 +146,33 @@ class Scheduler:
     def _dispatch(self, now: float) -> Prefill | Decode | None:
         wanted = any(request.promised < request.max_tokens for request in self._decoding.values())
         if not wanted or self._prefills < self.policy.prefills_per_decode:
-            self._admit(now)
-            if self._prefilling:
+            if requests := self._next_to_read():
                 self._prefills += 1
-                return self._prefill()
+                for request in requests:
+                    if request.state is State.QUEUED:
+                        self._admit(request, now)
+                return Prefill([self._next_chunk(request) for request in requests], requests)
         self._prefills = 0
         return self._decode() if wanted else None
 
-    def _admit(self, now: float) -> None:
-        # Only as many as the next step reads: the others can still be dropped at no cost.
-        while self._queue and self._free and len(self._prefilling) < self.shape.prefill_batch:
-            request, _ = self._queue.popitem(last=False)
-            slot = heappop(self._free)
-            request.state, request.slot, request.prefill_at = State.PREFILL, slot, now
-            self._prefilling[slot] = request
+    def _next_to_read(self) -> list[Request]:
+        """The oldest requests with prompt left, as many as one step can read together."""
+        waiting = itertools.islice(self._queue, len(self._free))
+        chosen: list[Request] = []
+        longest = 0
+        for request in itertools.chain(self._prefilling.values(), waiting):
+            left = len(request.prompt) - request.prompt_read
+            longest = max(longest, min(left, self.shape.chunk))
+            if len(chosen) >= self.shape.prefill_size(longest).rows:
+                break
+            chosen.append(request)
+        return chosen
 
-    def _prefill(self) -> Prefill:
-        requests = list(self._prefilling.values())
-        return Prefill([self._next_chunk(request) for request in requests], requests)
+    def _admit(self, request: Request, now: float) -> None:
+        del self._queue[request]
+        slot = heappop(self._free)
+        request.state, request.slot, request.prefill_at = State.PREFILL, slot, now
+        self._prefilling[slot] = request
 
     def _next_chunk(self, request: Request) -> PrefillChunk:
         assert request.slot is not None

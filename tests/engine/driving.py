@@ -58,9 +58,11 @@ def collect(said: Said, *steps: Step) -> None:
 
 def prefill(engine: JaxEngine, asks: Sequence[Ask], said: Said, size: int | None = None) -> None:
     """Whole prompts: as many rows a dispatch as the engine takes."""
-    together = engine.shape.prefill_batch
+    size = size or engine.shape.chunk
+    longest = min(size, max(len(ask.prompt) for ask in asks))
+    together = engine.shape.prefill_size(longest).rows
     for first in range(0, len(asks), together):
-        waiting = [ask.chunks(size or engine.shape.chunk) for ask in asks[first : first + together]]
+        waiting = [ask.chunks(size) for ask in asks[first : first + together]]
         while any(waiting):
             collect(said, engine.prefill([rest.pop(0) for rest in waiting if rest]))
 

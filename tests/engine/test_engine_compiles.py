@@ -39,7 +39,7 @@ def test_the_counter_counts() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"cache_length": 256, "chunk": 64, "prefill_batch": 3},
+        {"cache_length": 256, "chunk": 128},
         {"steps": 3},
         {"slots": 8, "devices": 8, "sharding": "batch"},
         {"name": "many", "devices": 8, "quantize_weights": True, "quantize_kv_cache": True},

@@ -59,7 +59,7 @@ def test_the_plan_is_what_the_arrays_take(engines: Callable, name: str, settings
     [
         {},
         INT8,
-        {"prefill_batch": 3, "cache_length": 256, "chunk": 64},
+        {"cache_length": 256, "chunk": 256},
         {"cache_length": 256, "chunk": 64},
         {"cache_length": 256, "chunk": 64, "devices": 2, "sharding": "batch"},
         {"name": "many", "devices": 8, "quantize_weights": True, "quantize_kv_cache": True},

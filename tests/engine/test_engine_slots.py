@@ -166,7 +166,7 @@ def test_releasing_an_idle_slot_does_nothing(engine: JaxEngine, source: Tensors)
 
 def test_chunks_of_several_prompts_in_one_dispatch(engines: Callable, source: Tensors) -> None:
     """A first chunk, a middle one and a last one together."""
-    engine = engines(prefill_batch=3, cache_length=LENGTH, chunk=CHUNK)
+    engine = engines(cache_length=LENGTH, chunk=4 * CHUNK)
     asks = [Ask(3, LONG.prompt, 5), Ask(1, prompt_of(100, 6), 5), Ask(2, SHORT.prompt, 5)]
     long, middle, short = (ask.chunks(50) for ask in asks)
     said: Said = defaultdict(list)

@@ -63,7 +63,7 @@ def test_greedy_text_of_smollm2_equals_transformers(smollm2_tensors: Tensors) ->
         {},
         {"chunk": 5},
         {"steps": 3},
-        {"slots": 8, "prefill_batch": 2, "steps": 2},
+        {"slots": 8, "chunk": 64, "steps": 2},
         {"slots": 8, "devices": 8, "sharding": "batch"},
     ],
     ids=str,

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from server.engine.protocol import EngineShape, Finish, PrefillChunk, Sampling, Token
+from server.engine.protocol import EngineShape, Finish, PrefillChunk, PrefillSize, Sampling, Token
 
 Chooser = Callable[[Sequence[int], int, Sampling], int]
 
@@ -66,7 +66,7 @@ class SmallEngine:
         self,
         slots: int = 4,
         chunk: int = 8,
-        prefill_batch: int = 2,
+        prefill_batch: int = 2,  # of whole chunks; of half a chunk twice as many
         cache_length: int = 64,
         vocab: int = 128,
         eos_ids: frozenset[int] = frozenset(),
@@ -75,7 +75,10 @@ class SmallEngine:
         step_seconds: float = 0.0,
         refuses: Callable[[PrefillChunk], bool] = lambda chunk: False,
     ) -> None:
-        self.shape = EngineShape(slots, cache_length, chunk, prefill_batch, vocab, eos_ids)
+        half = chunk // 2
+        sizes = ((2 * prefill_batch, half),) * (half > 0) + ((prefill_batch, chunk),)
+        prefills = tuple(PrefillSize(*size) for size in sizes)
+        self.shape = EngineShape(slots, cache_length, prefills, vocab, eos_ids)
         self.choose = choose
         self.tokens_per_decode = tokens_per_decode
         self.step_seconds = step_seconds
@@ -91,7 +94,9 @@ class SmallEngine:
         self._free_at = 0.0
 
     def prefill(self, chunks: Sequence[PrefillChunk]) -> SmallStep:
-        self.check(0 < len(chunks) <= self.shape.prefill_batch, f"{len(chunks)} chunks")
+        longest = max(len(chunk.tokens) for chunk in chunks)
+        most = self.shape.prefill_size(longest).rows
+        self.check(0 < len(chunks) <= most, f"{len(chunks)} chunks of up to {longest} tokens")
         self.check(len({c.slot for c in chunks}) == len(chunks), "a slot twice in one prefill")
         for chunk in chunks:
             if self.refuses(chunk):

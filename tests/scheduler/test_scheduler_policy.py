@@ -45,13 +45,25 @@ def test_decode_steps_come_between_the_chunks_of_a_long_prompt(ratio, expected):
     assert "".join(shapes(simulation)) == expected
 
 
-def test_up_to_prefill_batch_prompts_are_read_in_one_step():
-    simulation = Simulation(SmallEngine(slots=4, prefill_batch=3))
-    for number in range(4):
-        simulation.submit(Request(number, [number + 1], max_tokens=2))
-    assert len(simulation.turn().dispatch.chunks) == 3
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        ([1] * 8, [6, 2]),
+        ([8] * 5, [3, 2]),
+        ([1, 1, 8, 1], [3, 1]),
+        ([1, 1, 1, 8, 1], [3, 2]),
+        ([20, 2, 2, 2], [3, 2, 1]),
+    ],
+)
+def test_as_many_prompts_are_read_together_as_the_longest_allows(lengths, expected):
+    """Three chunks of 8 tokens or six of 4, in the order they came."""
+    simulation = Simulation(SmallEngine(slots=8, chunk=8, prefill_batch=3))
+    for number, length in enumerate(lengths):
+        simulation.submit(Request(number, [number + 1] * length, max_tokens=1))
     simulation.run()
-    assert [request.id for request in simulation.starts] == [0, 1, 2, 3]
+    reads = [plan.dispatch for plan in simulation.plans if isinstance(plan.dispatch, Prefill)]
+    assert [len(read.chunks) for read in reads] == expected
+    assert [request.id for request in simulation.starts] == list(range(len(lengths)))
 
 
 def test_a_cancelled_request_frees_its_slot_for_the_next_within_two_steps():
