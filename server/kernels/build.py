@@ -18,7 +18,9 @@ from pathlib import Path
 import jax
 import jaxlib
 
-SOURCES = ("cpu_products.c", "cpu_attention.c", "cpu_prefill.c", "cpu_rows.c")
+SOURCES = tuple(
+    f"cpu_{name}.c" for name in ("threads", "products", "attention", "prefill", "rows")
+)
 HEADERS = ("cpu_threads.h", "cpu_math.h", "cpu_cache.h")
 # No -ffast-math: it lets NaN vanish. No contraction: both terms are rounded as in the reference.
 FLAGS = (

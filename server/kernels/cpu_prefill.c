@@ -6,6 +6,8 @@
  * of its window, block by block out of the cache, then the chunk's blocks up to the last query, with
  * a running maximum. Last, keys and values are written, when nobody reads the cache any more.
  */
+#include <stdlib.h>
+
 #include "cpu_cache.h"
 
 #define BLOCK 64
