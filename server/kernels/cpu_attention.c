@@ -47,13 +47,12 @@ static inline __attribute__((always_inline)) __m512 load(const void* cache, int6
 
 /* Some registers of each head: `count` queries, `positions` entries that lie `head` apart. */
 typedef struct {
-  const void *cache, *ahead;   /* ahead: where to fetch the same part for later; NULL for nowhere */
+  const void *cache, *ahead;   /* ahead: where to fetch the same part for later */
   int64_t at, positions, head; /* at: of the first entry's part */
 } Part;
 
 static inline __attribute__((always_inline)) void fetch(const Part* p, int64_t from,
                                                         const int width, const int coded) {
-  if (p->ahead == NULL) return;
   const int size = coded ? 1 : 4;
   UNROLL for (int i = 0; i < width * LANES * size; i += LINE)
     _mm_prefetch((const char*)p->ahead + from * size + i, _MM_HINT_T1);
@@ -193,17 +192,34 @@ static void attend(const Attention* a, const float* q, int64_t at, int64_t live,
     }
     for (int64_t h = 0, wide; h < a->head; h += wide ? WIDTH * LANES : LANES) {
       wide = a->head - h >= WIDTH * LANES;
-      const int64_t from = at * a->head + h, next = from + positions * a->head;
-      const void* ahead = at + positions < end ? entry(a, a->k, next) : NULL;
-      const Part part = {a->v, ahead, from, positions, a->head};
+      const int64_t from = at * a->head + h;
+      /* After the last block this thread goes on with the head behind this one. */
+      const int64_t next = at + positions < end ? at + positions : end - live + a->length;
+      const Part part = {a->v, entry(a, a->k, next * a->head + h), from, positions, a->head};
       mixes[count][wide][a->v_scale != NULL](part, (const float(*)[BLOCK])scores, out + h);
     }
   }
   for (int g = 0; g < count; g++) scale_by(out + g * a->head, a->head, 1.0f / total[g]);
 }
 
+/* Fetches where the token of an item is going to be written: four places that wait for memory. */
+static void expect(const Attention* a, int64_t item) {
+  const int64_t n = item / a->heads, head = item % a->heads;
+  if (n >= a->rows || tokens_of(a, n) == 0) return;
+  const int64_t at = entry_of(a, n, head) + a->starts[n] % a->length;
+  const char *k = entry(a, a->k, at * a->head), *v = entry(a, a->v, at * a->head);
+  for (int64_t i = 0; i < a->head * (a->k_scale == NULL ? 4 : 1); i += LINE) {
+    __builtin_prefetch(k + i, 1);
+    __builtin_prefetch(v + i, 1);
+  }
+  if (a->k_scale == NULL) return;
+  __builtin_prefetch(a->k_scale + at, 1);
+  __builtin_prefetch(a->v_scale + at, 1);
+}
+
 static void attend_token(const void* data, int64_t item) {
   const Attention* a = data;
+  expect(a, item + 1);
   const int64_t n = item / a->heads, head = item % a->heads, start = a->starts[n];
   float* out = a->out + item * a->group * a->head;
   if (tokens_of(a, n) == 0) {

@@ -146,8 +146,8 @@ static void prepare_tile(const void* data, int64_t tile, Self* self) {
 typedef struct {
   const int32_t* units; /* [steps][rows] */
   const uint8_t* lines; /* of the first block */
-  const uint8_t* ahead; /* lines to fetch for later, laid out alike, of blocks fetch..fetch_end-1 */
-  int fetch, fetch_end;
+  const uint8_t* ahead; /* lines to fetch for later, laid out alike, one step in `every` steps */
+  int64_t every;        /* 0: none */
   int64_t stride;       /* bytes from block to block */
   int64_t steps;
   __m512i* sums; /* [rows][TILE_BLOCKS] */
@@ -167,14 +167,18 @@ static inline __attribute__((always_inline)) void add_tile(const Tile* t, const 
   const int32_t* units = t->units;
   const uint8_t *line = t->lines, *ahead = t->ahead;
   const int64_t stride = t->stride;
+  int64_t wait = t->every;
   UNROLL for (int r = 0; r < rows; r++)
     UNROLL for (int b = 0; b < blocks; b++) sums[r][b] = t->sums[r * TILE_BLOCKS + b];
   for (int64_t s = t->steps; s > 0; s--) {
     __m512i lines[TILE_BLOCKS];
     UNROLL for (int b = 0; b < blocks; b++) lines[b] = _mm512_loadu_si512(line + b * stride);
-    for (int b = t->fetch; b < t->fetch_end; b++)
-      _mm_prefetch((const char*)ahead + b * stride, _MM_HINT_T1);
-    ahead += LINE;
+    if (--wait == 0) {
+      wait = t->every;
+      UNROLL for (int b = 0; b < blocks; b++)
+        _mm_prefetch((const char*)ahead + b * stride, _MM_HINT_T1);
+      ahead += LINE;
+    }
     UNROLL for (int r = 0; r < rows; r++) {
       __m512i unit = _mm512_set1_epi32(units[r]);
       UNROLL for (int b = 0; b < blocks; b++)
@@ -238,24 +242,22 @@ static void product_item(const void* data, int64_t item) {
   const int blocks = (int)least(left, p->item_blocks);
   const int64_t stride = p->steps * LINE;
   const uint8_t *lines = p->w + block * stride, *next = lines + blocks * stride;
-  int busy = 0;
+  int64_t busy = 0;
   for (int64_t tile = first; tile < end; tile++) busy += !p->empty[tile];
-  const int share = busy == 0 ? 0 : (blocks + busy - 1) / busy; /* blocks that a tile fetches */
   memset(sums, 0, (size_t)(end - first) * sizeof(sums[0]));
   for (int64_t step = 0; step < p->steps; step += CHUNK_STEPS, lines += CHUNK_STEPS * LINE) {
     const int last = p->steps - step <= CHUNK_STEPS;
     const int64_t steps = last ? p->steps - step : CHUNK_STEPS;
     const uint8_t* ahead = last ? next : lines + CHUNK_STEPS * LINE;
-    int fetch = last && left < 2 * blocks ? blocks : 0; /* the last blocks have none behind them */
+    const int64_t every = last && left < 2 * blocks ? 0 : busy; /* nothing behind the last blocks */
     for (int64_t tile = first; tile < end; tile++) {
       const int rows = (int)rows_of(p, tile);
       const int64_t row = tile * TILE_ROWS;
-      const int fetch_end = (int)least(fetch + share, blocks);
-      const Tile t = {p->units + row * p->steps + step * rows, lines, ahead, fetch, fetch_end,
-                      stride, steps, sums[tile - first]};
+      const Tile t = {p->units + row * p->steps + step * rows, lines, ahead, every, stride, steps,
+                      sums[tile - first]};
       if (!p->empty[tile]) {
         add[p->kind][rows][blocks](&t);
-        fetch = fetch_end;
+        if (every > 0) ahead += (steps + every - 1) / every * LINE;
       }
       if (last) finish(p, t.sums, row, block, rows, blocks);
     }
