@@ -40,13 +40,16 @@ def main(arguments: list[str] | None = None) -> int:
         )
         tokenizer = _tokenizer(options, choice)
         config = _server_config(options, choice)
+        opened = time.monotonic()
         engine = _engine(options, choice, tokenizer, devices)
+        load_seconds = time.monotonic() - opened
     except (ValueError, OSError, TokenizerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.profiler_port is not None:
         jax.profiler.start_server(options.profiler_port)
-    return asyncio.run(_serve(engine, tokenizer, config, options, choice, started))
+    name = choice.spec.name
+    return asyncio.run(_serve(engine, tokenizer, config, options, name, started, load_seconds))
 
 
 async def _serve(
@@ -54,14 +57,16 @@ async def _serve(
     tokenizer: Tokenizer | None,
     config: ServerConfig,
     options: argparse.Namespace,
-    choice: ModelChoice,
+    name: str,
     started: float,
+    load_seconds: float,
 ) -> int:
     server = Server(engine, tokenizer, config)
+    server.metrics.model_load_time.set(load_seconds)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
     try:
         await server.start()
     except OSError as error:
@@ -71,7 +76,7 @@ async def _serve(
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     shape = engine.shape
     print(
-        f"ready: {choice.spec.name} on {server.address}, batch {shape.slots}, cache length "
+        f"ready: {name} on {server.address}, batch {shape.slots}, cache length "
         f"{shape.cache_length}; started in {time.monotonic() - started:.0f} s, peak host memory "
         f"{peak:.2f} GiB",
         file=sys.stderr,

@@ -7,6 +7,7 @@ from server.engine.protocol import PrefillSize
 
 SMALLEST_SPAN = 128
 SMALLEST_CHUNK = 32
+MOST_ROWS = 8  # prompts in a prefill dispatch: plain forms of attention copy the cache of each
 
 
 @dataclass(frozen=True)
@@ -51,4 +52,5 @@ class EngineConfig:
             lengths.append(length)
             length *= 2
         lengths.append(longest)
-        return tuple(PrefillSize(min(longest // size, self.slots), size) for size in lengths)
+        most = min(MOST_ROWS, self.slots)
+        return tuple(PrefillSize(min(longest // size, most), size) for size in lengths)

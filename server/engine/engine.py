@@ -56,9 +56,8 @@ class EnginePlan:
     def prefills(self) -> tuple[tuple[PrefillSize, int], ...]:
         """(size, span) of every prefill program: where a program reads its whole span there is one
         for first chunks, which have nothing before them, and one for later chunks."""
-        spans = (self.config.cache_length,)
-        if not self.backend.reads_live:
-            spans = (0, *spans)
+        whole = self.config.cache_length
+        spans = (whole,) if self.backend.reads_live else (0, whole)
         return tuple((size, span) for size in self.config.prefills for span in spans)
 
     @property
@@ -78,6 +77,7 @@ class EnginePlan:
                 config,
                 np.dtype(self.backend.compute).itemsize,
                 self.mesh.shape["model"],
+                self.backend.reads_live,
             ),
         )
 
@@ -133,7 +133,10 @@ _FINISH = {STOPPED: Finish.STOP, FULL: Finish.LENGTH}
 
 
 class JaxEngine:
-    """Implements `protocol.Engine`. Compiles every variant when it is made, none later."""
+    """Implements `protocol.Engine`. Compiles every variant when it is made, none later.
+
+    `programs` holds them: ("prefill", tokens, span), ("decode", span) and ("release",).
+    """
 
     def __init__(
         self, plan: EnginePlan, parameters: Parameters, report: Report = lambda _: None
@@ -146,7 +149,7 @@ class JaxEngine:
         self._whole = meshes.whole(mesh)
         self._cache = jax.jit(lambda: plan._empty_cache(config), out_shardings=cache_sharding)()
         self._state = jax.jit(lambda: states.idle(config.slots), out_shardings=slot_sharding)()
-        self._programs = _compile(plan, parameters, self._cache, self._state, report)
+        self.programs = _compile(plan, parameters, self._cache, self._state, report)
         self._positions = np.zeros(config.slots, np.int64)  # of the token to be read next
         self._active = np.zeros(config.slots, bool)
         self._uses = [0] * config.slots  # how many requests each slot has had
@@ -163,7 +166,7 @@ class JaxEngine:
     @property
     def temporaries(self) -> int:
         """Bytes of scratch memory of the largest compiled program, per device."""
-        return max(_temporary_bytes(program) for program in self._programs.values())
+        return max(_temporary_bytes(program) for program in self.programs.values())
 
     def prefill(self, chunks: Sequence[PrefillChunk]) -> DeviceStep:
         """See `protocol.Engine`."""
@@ -176,7 +179,7 @@ class JaxEngine:
             if size.tokens >= longest and span >= seen
         )
         packed = states.pack(chunks, size.rows, size.tokens, config.slots)
-        self._cache, self._state, out = self._programs["prefill", size.tokens, span](
+        self._cache, self._state, out = self.programs["prefill", size.tokens, span](
             self._parameters, self._cache, self._state, jax.device_put(packed, self._whole)
         )
         for chunk in chunks:
@@ -198,7 +201,7 @@ class JaxEngine:
         self._positions[self._active] += config.steps
         furthest = int(self._positions[self._active].max(initial=1))
         span = next(size for size in self._plan.spans if size >= min(furthest, config.cache_length))
-        self._cache, self._state, out = self._programs["decode", span](
+        self._cache, self._state, out = self.programs["decode", span](
             self._parameters, self._cache, self._state
         )
         return self._step(out, self._all_slots, list(self._logprobs))
@@ -208,7 +211,7 @@ class JaxEngine:
         released = np.zeros(self._plan.config.slots, bool)
         released[slot] = True
         self._active[slot] = False
-        self._state = self._programs["release",](
+        self._state = self.programs["release",](
             self._state, jax.device_put(released, meshes.slot_sharding(self._plan.mesh))
         )
 

@@ -49,11 +49,13 @@ def tree_bytes(shapes: Any, shardings: Any) -> int:
     )
 
 
-def estimate_temporaries(model: ModelSpec, config: EngineConfig, itemsize: int, split: int) -> int:
+def estimate_temporaries(
+    model: ModelSpec, config: EngineConfig, itemsize: int, split: int, reads_live: bool
+) -> int:
     """Bytes of activations, scores and logits of the largest prefill or decode step, per device.
 
     An upper estimate before compiling; the compiled programs state theirs exactly. `split` devices
-    share heads, MLP and vocabulary where these divide evenly.
+    share heads, MLP and vocabulary where these divide evenly. `reads_live` is as in `Backend`.
     """
 
     def share(size: int, of: int) -> int:
@@ -61,17 +63,21 @@ def estimate_temporaries(model: ModelSpec, config: EngineConfig, itemsize: int, 
 
     sizes = config.prefills
     tokens = max(size.rows * size.tokens for size in sizes)
-    keys = config.cache_length + sizes[-1].tokens
     position = share(2 * model.kv_heads * model.head_dim * 4, model.kv_heads)  # a key and a value
-    scores = 2 * tokens * share(model.heads, model.kv_heads) * keys * 4
-    # The slots' old keys and values, and a copy of them in the order that the product wants.
-    old = 2 * sizes[0].rows * config.cache_length * position
     # Twice over for int8 on CPU, which holds two terms of every activation.
     wide = 2 * (share(3 * model.ffn, model.ffn) + 4 * model.hidden)
     row = (wide + share(3 * model.vocab, model.vocab)) * 4
+    prefill, decode = tokens * wide * max(itemsize, 4), config.slots * row
+    if reads_live:
+        # The chunk's keys and values laid out in blocks, which rows of a short chunk fill in half.
+        return max(prefill + 2 * tokens * position, decode)
+    keys = config.cache_length + sizes[-1].tokens
+    scores = 2 * tokens * share(model.heads, model.kv_heads) * keys * 4
+    # The slots' old keys and values, and a copy of them in the order that the product wants.
+    old = 2 * sizes[0].rows * config.cache_length * position
     # One layer's cache, where a step reads less than all of it.
     part = 0 if len(config.spans) == 1 else config.spans[-2] * position
-    return max(scores + old + tokens * wide * max(itemsize, 4), config.slots * (row + part))
+    return max(prefill + scores + old, decode + config.slots * part)
 
 
 def check_fit(

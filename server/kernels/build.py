@@ -18,9 +18,7 @@ from pathlib import Path
 import jax
 import jaxlib
 
-SOURCES = tuple(
-    f"cpu_{name}.c" for name in ("threads", "products", "attention", "prefill", "rows")
-)
+SOURCES = tuple(f"cpu_{name}.c" for name in ("threads", "products", "attention", "prefill", "rows"))
 HEADERS = ("cpu_threads.h", "cpu_math.h", "cpu_cache.h")
 # No -ffast-math: it lets NaN vanish. No contraction: both terms are rounded as in the reference.
 FLAGS = (

@@ -145,13 +145,13 @@ class Scheduler:
 
     def _dispatch(self, now: float) -> Prefill | Decode | None:
         wanted = any(request.promised < request.max_tokens for request in self._decoding.values())
-        if not wanted or self._prefills < self.policy.prefills_per_decode:
-            if requests := self._next_to_read():
-                self._prefills += 1
-                for request in requests:
-                    if request.state is State.QUEUED:
-                        self._admit(request, now)
-                return Prefill([self._next_chunk(request) for request in requests], requests)
+        may_read = not wanted or self._prefills < self.policy.prefills_per_decode
+        if may_read and (requests := self._next_to_read()):
+            self._prefills += 1
+            for request in requests:
+                if request.state is State.QUEUED:
+                    self._admit(request, now)
+            return Prefill([self._next_chunk(request) for request in requests], requests)
         self._prefills = 0
         return self._decode() if wanted else None
 

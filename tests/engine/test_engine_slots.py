@@ -206,8 +206,8 @@ def test_a_long_row_that_left_is_read_no_further(
     collect(said, engine.decode())
     if way == "release":
         engine.release(0)
-    programs = Recorder(engine._programs)
-    monkeypatch.setattr(engine, "_programs", programs)
+    programs = Recorder(engine.programs)
+    monkeypatch.setattr(engine, "programs", programs)
     said.clear()
     generate(engine, [Ask(1, SHORT.prompt, 3)])
     used = [key for key in programs.asked if key[0] == "decode"]

@@ -68,6 +68,11 @@ def test_a_prompt_longer_than_allowed_names_the_limit_and_can_be_cut(server: Run
     assert answer.usage.truncated_tokens > 0
 
 
+def test_the_times_of_the_start_are_told(server: Running):
+    times = server.metrics()
+    assert 0 < times["jetstream_model_load_time"] < times["jetstream_server_startup_latency"]
+
+
 def test_a_cancelled_stream_frees_its_slot(server: Running):
     long = by_ids([9, 8, 7], 30_000 if server.served.rolling else 50, ignore_eos=True)
     calls = [server.served.stub.Decode(long, timeout=60) for _ in range(SLOTS)]
