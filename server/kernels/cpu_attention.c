@@ -1,12 +1,12 @@
-/* Attention of new tokens to the cache and to each other, for x86 CPUs with AVX-512, called by XLA's
- * FFI. It turns queries and keys to their positions, attends, and writes keys and values.
+/* Attention of new tokens to the cache and to each other, for x86 CPUs with AVX-512, called through
+ * XLA's FFI. It turns queries and keys to their positions, attends, and writes keys and values.
  *
  *   loadstone_attention(qkv, cos, sin, starts, lengths, slots, k, v[, k_scale, v_scale])
  *     -> out, and the cache arrays, which are written in place
  *
- * k and v are float32, or int8 with a float32 scale for each vector. All arithmetic is float32, over
- * the values as the cache keeps them. A token sees the last `length` positions, itself included. What
- * an idle row or a token behind the end of its row gives is zero.
+ * k and v are float32, or int8 with a float32 scale for each vector. All arithmetic is float32, on
+ * the values as the cache keeps them. A token sees the last `length` positions, itself included. An
+ * idle row gives zeros, and so does a token behind the end of its row.
  *
  * This file has the form for one token a row, as in decode: a work item is one head of one row. It
  * writes the token first, which overwrites just the position that leaves the window, then goes
@@ -244,7 +244,9 @@ static void attend_token(const void* data, int64_t item) {
 static int fit_together(XLA_FFI_Buffer** args, XLA_FFI_Buffer** rets, int64_t arrays) {
   const XLA_FFI_DataType stored = arrays == 4 ? XLA_FFI_DataType_S8 : XLA_FFI_DataType_F32;
   const XLA_FFI_Buffer *qkv = args[0], *k = args[6];
-  if (!is_array(qkv, XLA_FFI_DataType_F32, 5) || !is_array(k, stored, 4) || !is_array(args[7], stored, 4)) return 0;
+  if (!is_array(qkv, XLA_FFI_DataType_F32, 5) || !is_array(k, stored, 4) ||
+      !is_array(args[7], stored, 4))
+    return 0;
   for (int i = 1; i < 3; i++)
     if (!is_array(args[i], XLA_FFI_DataType_F32, 3) || memcmp(args[i]->dims, qkv->dims, 16) ||
         2 * args[i]->dims[2] != qkv->dims[4])
@@ -262,8 +264,8 @@ static int fit_together(XLA_FFI_Buffer** args, XLA_FFI_Buffer** rets, int64_t ar
 
 XLA_FFI_Error* loadstone_attention(XLA_FFI_CallFrame* frame) {
   if (!executes(frame)) return NULL;
-  XLA_FFI_Buffer **args = (XLA_FFI_Buffer**)frame->args.args;
-  XLA_FFI_Buffer **rets = (XLA_FFI_Buffer**)frame->rets.rets;
+  XLA_FFI_Buffer** args = (XLA_FFI_Buffer**)frame->args.args;
+  XLA_FFI_Buffer** rets = (XLA_FFI_Buffer**)frame->rets.rets;
   const int64_t arrays = frame->args.size - 6;
   if ((arrays != 2 && arrays != 4) || frame->rets.size != arrays + 1)
     return fail(frame, "CPU attention takes 8 arrays, 10 for int8, and gives out and the cache");

@@ -41,7 +41,8 @@ static inline const float* vectors_of(const Attention* a, int64_t n, int64_t t, 
 static inline void turn(const Attention* a, int64_t n, int64_t t, const float* x, float factor,
                         float* out) {
   const int64_t half = a->head / 2;
-  const float *cos = a->cos + (n * a->tokens + t) * half, *sin = a->sin + (n * a->tokens + t) * half;
+  const int64_t at = (n * a->tokens + t) * half;
+  const float *cos = a->cos + at, *sin = a->sin + at;
   for (int64_t i = 0; i < half; i++) {
     out[i] = (x[i] * cos[i] - x[i + half] * sin[i]) * factor;
     out[i + half] = (x[i + half] * cos[i] + x[i] * sin[i]) * factor;

@@ -3,8 +3,8 @@
  * First the chunk's own keys and values are laid out for the products, as the cache will give them
  * back (int8 is rounded first): a *block* is BLOCK positions, keys as [head][BLOCK], values as
  * [BLOCK][head]. Then a work item is one head of one row and ROWS of its queries: the old positions
- * of its window, block by block out of the cache, then the chunk's blocks up to the last query, with
- * a running maximum. Last, keys and values are written, when nobody reads the cache any more.
+ * of its window, block by block out of the cache, then the chunk's blocks up to the last query,
+ * with a running maximum. Last, keys and values are written, when nobody reads the cache any more.
  */
 #include <stdlib.h>
 
@@ -202,7 +202,8 @@ static void attend_part(const void* data, int64_t item) {
   const int64_t live = least(tokens * a->group - from, ROWS);
   const int64_t all = least(a->tokens * a->group - from, ROWS);
   const size_t bytes = (size_t)a->head * sizeof(float);
-  Queries s = {.count = live > 0 ? live : 0};
+  Queries s; /* not set: most of it is never used */
+  s.count = live > 0 ? live : 0;
   memset(s.out, 0, (size_t)s.count * bytes);
   for (int64_t r = 0; r < s.count; r++) {
     const int64_t t = (from + r) / a->group, g = (from + r) % a->group;

@@ -119,8 +119,8 @@ XLA_FFI_Error* loadstone_norm(XLA_FFI_CallFrame* frame) {
 XLA_FFI_Error* loadstone_gate(XLA_FFI_CallFrame* frame) {
   if (!executes(frame)) return NULL;
   const XLA_FFI_Buffer *x = argument(frame, 0), *y = result(frame);
-  if (!is_array(x, XLA_FFI_DataType_F32, 3) || !is_array(y, XLA_FFI_DataType_F32, 2) || x->dims[1] != 2 ||
-      x->dims[0] != y->dims[0] || x->dims[2] != y->dims[1])
+  if (!is_array(x, XLA_FFI_DataType_F32, 3) || !is_array(y, XLA_FFI_DataType_F32, 2) ||
+      x->dims[1] != 2 || x->dims[0] != y->dims[0] || x->dims[2] != y->dims[1])
     return fail(frame, "CPU gate: x and y do not fit together");
   const Rows p = {.x = x->data, .y = y->data, .rows = x->dims[0], .width = x->dims[2]};
   return run_rows(frame, p, gate_item);

@@ -7,7 +7,7 @@
 
 #include "xla/ffi/api/c_api.h"
 
-#define LINE 64    /* bytes that memory moves at once */
+#define LINE 64 /* bytes that memory moves at once */
 
 /* What a thread knows of itself while it works on a job. */
 typedef struct {
