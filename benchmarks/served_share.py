@@ -29,7 +29,7 @@ from tokenization import default_model_path, load_tokenizer
 
 SAMPLE = Path("datasets/sample_sharegpt.json")
 LIMIT_SECONDS = 1800.0
-WARM_UP = 4  # prompts read before the clock starts
+WARM_UP = 4  # requests served before the clock starts
 
 
 def main() -> None:

@@ -106,7 +106,7 @@ def _events(folder: Path) -> list[tuple[str, float]]:
 
 def _kernels(engine: JaxEngine, key: tuple) -> dict[str, str]:
     """XLA's name of each call of a kernel in a program -> the kernel and what it gives out."""
-    program = next(it for its, it in engine.programs.items() if its[: len(key)] == key)
+    program = next(program for own, program in engine.programs.items() if own[: len(key)] == key)
     found = _KERNEL.findall(program.as_text())
     return {name: f"{kernel} {shape}" for name, shape, kernel in found}
 

@@ -12,10 +12,11 @@ from server.quant.kv import KV
 
 @dataclass(frozen=True)
 class Rows:
-    """New tokens. Row n holds `lengths[n]` of them (0: an idle row) from position `starts[n]` on.
+    """New tokens. Row n holds `lengths[n]` of them from position `starts[n]` on.
 
-    `slots` names the cache slot of each row; None means all slots in order, one token each. A slot
-    number out of range marks an idle row. `cos` and `sin` turn queries and keys to their positions.
+    `slots` names the cache slot of each row; None means all slots in order, one token each. A row
+    of length 0 is idle; its slot may be out of range. `cos` and `sin` turn queries and keys to
+    their positions.
     """
 
     starts: Int32[Array, " N"]

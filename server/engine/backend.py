@@ -46,7 +46,7 @@ def choose_backend(
     """The best forms for the devices of the mesh.
 
     CPUs compute in float32 (bf16 is slower there) and use our kernel where it can be had: it needs
-    a C compiler, AVX-512 VNNI and weights that are not split over devices.
+    a C compiler, AVX-512 VNNI, a head size it can take, and arrays not split over devices.
     """
     platform = mesh.devices.flat[0].platform
     if platform != "cpu":

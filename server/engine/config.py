@@ -7,7 +7,7 @@ from server.engine.protocol import PrefillSize
 
 SMALLEST_SPAN = 128
 SMALLEST_CHUNK = 32
-MOST_ROWS = 8  # prompts in a prefill dispatch: plain forms of attention copy the cache of each
+MOST_ROWS = 8  # prompts in a prefill dispatch; plain forms of attention copy the cache of each
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class EngineConfig:
 
     @property
     def prefills(self) -> tuple[PrefillSize, ...]:
-        """The sizes that a prefill dispatch is padded to, each of about `chunk` tokens."""
+        """The sizes that a prefill dispatch is padded to, each of at most `chunk` tokens."""
         longest = min(self.chunk, self.cache_length)
         lengths, length = [], SMALLEST_CHUNK
         while length < longest:

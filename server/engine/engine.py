@@ -173,11 +173,13 @@ class JaxEngine:
         config = self._plan.config
         longest = max(len(chunk.tokens) for chunk in chunks)
         seen = config.cache_length if any(chunk.start for chunk in chunks) else 0
-        size, span = next(
-            (size, span)
-            for size, span in self._plan.prefills
-            if size.tokens >= longest and span >= seen
-        )
+        size = self.shape.prefill_size(longest)
+        if len(chunks) > size.rows:
+            raise ValueError(
+                f"{len(chunks)} chunks of up to {longest} tokens; at most {size.rows} are read "
+                "at once"
+            )
+        span = next(span for its, span in self._plan.prefills if its == size and span >= seen)
         packed = states.pack(chunks, size.rows, size.tokens, config.slots)
         self._cache, self._state, out = self.programs["prefill", size.tokens, span](
             self._parameters, self._cache, self._state, jax.device_put(packed, self._whole)

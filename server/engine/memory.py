@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from server.engine.config import EngineConfig
+from server.kernels.cpu import BLOCK
 from server.models.spec import ModelSpec
 
 GIB = 2**30
@@ -69,8 +70,9 @@ def estimate_temporaries(
     row = (wide + share(3 * model.vocab, model.vocab)) * 4
     prefill, decode = tokens * wide * max(itemsize, 4), config.slots * row
     if reads_live:
-        # The chunk's keys and values laid out in blocks, which rows of a short chunk fill in half.
-        return max(prefill + 2 * tokens * position, decode)
+        # The kernel lays the chunk's keys and values out in blocks, which short rows do not fill.
+        laid = max(size.rows * -(-size.tokens // BLOCK) * BLOCK for size in sizes)
+        return max(prefill + laid * position, decode)
     keys = config.cache_length + sizes[-1].tokens
     scores = 2 * tokens * share(model.heads, model.kv_heads) * keys * 4
     # The slots' old keys and values, and a copy of them in the order that the product wants.

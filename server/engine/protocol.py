@@ -76,8 +76,11 @@ class EngineShape:
         return self.prefills[-1].tokens
 
     def prefill_size(self, tokens: int) -> PrefillSize:
-        """Of the dispatch that takes chunks of up to `tokens` tokens, at most `chunk`."""
-        return next(size for size in self.prefills if size.tokens >= tokens)
+        """Of the dispatch that takes chunks of up to `tokens` tokens. ValueError above `chunk`."""
+        for size in self.prefills:
+            if size.tokens >= tokens:
+                return size
+        raise ValueError(f"a chunk of {tokens} tokens; at most {self.chunk} are read at once")
 
 
 class Step(Protocol):
@@ -99,7 +102,10 @@ class Engine(Protocol):
         """The fixed sizes."""
 
     def prefill(self, chunks: Sequence[PrefillChunk]) -> Step:
-        """Reads one chunk for each of some slots, as many as `prefill_size` of the longest says."""
+        """Reads one chunk for each of some slots, as many as `prefill_size` of the longest says.
+
+        ValueError, and nothing is read, when there are more or one is too long.
+        """
 
     def decode(self) -> Step:
         """Makes one token (or the configured few) for every active slot."""

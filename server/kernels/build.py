@@ -36,7 +36,7 @@ class KernelUnavailable(Exception):
 
 
 def load(cache_dir: Path | None, compiler: str | None = None) -> str:
-    """Makes the products callable in this process. Returns "" or the reason why it cannot.
+    """Makes the operations callable in this process. Returns "" or the reason why it cannot.
 
     `cache_dir` keeps the compiled library for later starts, shared safely between processes; None
     compiles into a temporary folder (3 s). `compiler` None looks for cc, then gcc. Never raises for

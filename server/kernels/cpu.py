@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Float32, Int32, UInt8
 
 LANES = 16  # outputs in one register
 MAX_HEAD_DIM = 256
+BLOCK = 64  # positions that prefill attention lays out together
 MAX_INPUTS = 65536  # 255 * 127 of each add up within an int32
 
 

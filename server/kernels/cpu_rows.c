@@ -10,7 +10,7 @@
 #include "cpu_math.h"
 #include "cpu_threads.h"
 
-#define ITEM_FLOATS 16384 /* a work item has at least so many, unless it is all */
+#define ITEM_FLOATS 16384 /* a work item has about so many */
 
 typedef struct {
   const float *x, *weight;

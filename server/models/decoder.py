@@ -23,11 +23,7 @@ Cache = tuple[KV, ...]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Batch:
-    """Tokens to read. Row n holds `lengths[n]` tokens (0: an idle row) from position `starts[n]`.
-
-    `slots` names the cache slot of each row; None means all slots in order, one token each. A slot
-    number out of range marks a padding row: it reads anything and writes nothing.
-    """
+    """Tokens to read; `starts`, `lengths` and `slots` are as in `Rows`."""
 
     tokens: Int32[Array, "N T"]
     starts: Int32[Array, " N"]

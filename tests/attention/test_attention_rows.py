@@ -157,12 +157,12 @@ def test_scores_far_apart(name: str, factor: float) -> None:
     rig = Rig(name, (1, 1, 16), 130, False)
     ones = np.ones((1, 100, 1, 3, 16), np.float32)
     ones[:, :, 0, 1] *= factor * np.linspace(-1, 1, 100)[None, :, None]
-    ones[:, :, 0, 2] *= np.arange(100)[None, :, None]
+    ones[:, :, 0, 2] += np.arange(100)[None, :, None]
     flat = np.ones((1, 100, 8), np.float32), np.zeros((1, 100, 8), np.float32)
     start, length, slot = (np.asarray([x], np.int32) for x in (0, 100, 1))
     out, cache = rig.programs(ones, *flat, start, length, slot, rig.cache, decoding=False, span=0)
-    best = 99 if factor > 0 else 0
-    expected = np.arange(100) if factor > 0 else np.zeros(100)
+    best = 100 if factor > 0 else 1
+    expected = np.arange(1, 101) if factor > 0 else np.ones(100)
     np.testing.assert_allclose(np.asarray(out)[0, :, 0, 0, 0], expected, rtol=1e-6)
     one = np.zeros((SLOTS, 1, 1, 3, 16), np.float32)
     one[:, :, :, 0] = 1

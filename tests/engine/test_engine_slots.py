@@ -6,6 +6,7 @@ The cache has two spans (128 and 256 positions), so that a span chosen from stal
 from collections import defaultdict
 from collections.abc import Callable
 
+import jax
 import pytest
 
 from server.engine.engine import JaxEngine
@@ -212,3 +213,30 @@ def test_a_long_row_that_left_is_read_no_further(
     generate(engine, [Ask(1, SHORT.prompt, 3)])
     used = [key for key in programs.asked if key[0] == "decode"]
     assert used == [("decode", spans[0])] * 2
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_the_kernel_writes_the_cache_where_it_lies(engines: Callable, int8: bool) -> None:
+    """No step copies a cache: each array stays where it was."""
+    engine = engines(cache_length=LENGTH, chunk=CHUNK, quantize_kv_cache=int8)
+    if not engine._plan.backend.reads_live:
+        pytest.skip("no CPU kernel here")
+
+    def places() -> list[int]:
+        return [array.unsafe_buffer_pointer() for array in jax.tree.leaves(engine._cache)]
+
+    before = places()
+    said: Said = defaultdict(list)
+    prefill(engine, [Ask(1, prompt_of(2 * CHUNK + 5, 6), 9)], said)
+    assert places() == before
+    finish(engine, said, [1])
+    assert places() == before
+
+
+def test_more_chunks_than_a_dispatch_takes_are_refused(engine: JaxEngine) -> None:
+    chunks = [PrefillChunk(slot, prompt_of(CHUNK, slot), 0, True) for slot in range(2)]
+    with pytest.raises(ValueError, match=f"2 chunks of up to {CHUNK} tokens; at most 1"):
+        engine.prefill(chunks)
+    with pytest.raises(ValueError, match="a chunk of 500 tokens"):
+        engine.prefill([PrefillChunk(0, prompt_of(500), 0, True)])
+    assert engine.decode().tokens() == []
