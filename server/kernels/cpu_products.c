@@ -127,6 +127,7 @@ typedef struct {
   int64_t stride;       /* bytes from block to block */
   int64_t steps;
   __m512i* sums; /* [rows][TILE_BLOCKS] */
+  int fresh;     /* sums are not set yet and begin at zero */
 } Tile;
 
 static inline __attribute__((always_inline)) __m512i multiply_add(__m512i sum, __m512i line,
@@ -145,7 +146,8 @@ static inline __attribute__((always_inline)) void add_tile(const Tile* t, const 
   const int64_t stride = t->stride;
   int64_t wait = t->every > 0; /* the first step fetches too */
   UNROLL for (int r = 0; r < rows; r++)
-    UNROLL for (int b = 0; b < blocks; b++) sums[r][b] = t->sums[r * TILE_BLOCKS + b];
+    UNROLL for (int b = 0; b < blocks; b++)
+      sums[r][b] = t->fresh ? _mm512_setzero_si512() : t->sums[r * TILE_BLOCKS + b];
   for (int64_t s = t->steps; s > 0; s--) {
     __m512i lines[TILE_BLOCKS];
     UNROLL for (int b = 0; b < blocks; b++) lines[b] = _mm512_loadu_si512(line + b * stride);
@@ -221,7 +223,6 @@ static void product_item(const void* data, int64_t item) {
   const uint8_t *lines = p->w + block * stride, *next = lines + blocks * stride;
   int64_t busy = 0;
   for (int64_t tile = first; tile < end; tile++) busy += !p->empty[tile];
-  memset(sums, 0, (size_t)(end - first) * sizeof(sums[0]));
   for (int64_t step = 0; step < p->steps; step += CHUNK_STEPS, lines += CHUNK_STEPS * LINE) {
     const int last = p->steps - step <= CHUNK_STEPS;
     const int64_t steps = last ? p->steps - step : CHUNK_STEPS;
@@ -231,10 +232,12 @@ static void product_item(const void* data, int64_t item) {
       const int rows = (int)rows_of(p, tile);
       const int64_t row = tile * TILE_ROWS;
       const Tile t = {p->units + row * p->steps + step * rows, lines, ahead, every, stride, steps,
-                      sums[tile - first]};
+                      sums[tile - first], step == 0};
       if (!p->empty[tile]) {
         add[p->kind][rows][blocks](&t);
         if (every > 0) ahead += (steps + every - 1) / every * LINE;
+      } else if (step == 0) {
+        memset(t.sums, 0, sizeof(sums[0]));
       }
       if (last) finish(p, t.sums, row, block, rows, blocks);
     }
