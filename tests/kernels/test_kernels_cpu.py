@@ -28,7 +28,7 @@ WEIGHTS = {
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> None:
     reason = build.load(tmp_path_factory.mktemp("kernel"))
     if reason:
-        pytest.skip(reason)
+        pytest.skip(f"no CPU kernel: {reason}")
 
 
 def int8_pair(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
