@@ -58,19 +58,35 @@ static inline __attribute__((always_inline)) void fetch(const Part* p, int64_t f
     _mm_prefetch((const char*)p->ahead + from * size + i, _MM_HINT_T1);
 }
 
-/* products[g][s] += q[g] * keys[s], lane by lane. In these two, count, width and coded are
- * constants wherever they are inlined, so that queries or sums stay in registers. */
+/* In the following, count, width and coded are constants wherever they are inlined, so that
+ * queries, sums and entries stay in registers. */
+
+/* The parts of `count` vectors, `head` floats apart. */
+static inline __attribute__((always_inline)) void hold(__m512 held[GROUP][WIDTH], const float* x,
+                                                       int64_t head, const int count,
+                                                       const int width) {
+  UNROLL for (int g = 0; g < count; g++)
+    UNROLL for (int i = 0; i < width; i++)
+      held[g][i] = _mm512_loadu_ps(x + g * head + i * LANES);
+}
+
+/* The part of entry s, while the same part is fetched ahead. */
+static inline __attribute__((always_inline)) void read_entry(__m512 read[WIDTH], const Part* p,
+                                                             int64_t s, const int width,
+                                                             const int coded) {
+  fetch(p, s * p->head, width, coded);
+  UNROLL for (int i = 0; i < width; i++)
+    read[i] = load(p->cache, p->at + s * p->head + i * LANES, coded);
+}
+
+/* products[g][s] += q[g] * keys[s], lane by lane. */
 static inline __attribute__((always_inline)) void dot(Part p, const float* q,
                                                       __m512 (*products)[BLOCK], const int count,
                                                       const int width, const int coded) {
-  __m512 queries[GROUP][WIDTH];
-  UNROLL for (int g = 0; g < count; g++)
-    UNROLL for (int i = 0; i < width; i++)
-      queries[g][i] = _mm512_loadu_ps(q + g * p.head + i * LANES);
-  for (int64_t s = 0; s < p.positions; s++, p.at += p.head) {
-    __m512 key[WIDTH];
-    fetch(&p, s * p.head, width, coded);
-    UNROLL for (int i = 0; i < width; i++) key[i] = load(p.cache, p.at + i * LANES, coded);
+  __m512 queries[GROUP][WIDTH], key[WIDTH];
+  hold(queries, q, p.head, count, width);
+  for (int64_t s = 0; s < p.positions; s++) {
+    read_entry(key, &p, s, width, coded);
     UNROLL for (int g = 0; g < count; g++) {
       __m512 sum = products[g][s];
       UNROLL for (int i = 0; i < width; i++) sum = _mm512_fmadd_ps(queries[g][i], key[i], sum);
@@ -83,14 +99,10 @@ static inline __attribute__((always_inline)) void dot(Part p, const float* q,
 static inline __attribute__((always_inline)) void mix(Part p, const float (*weights)[BLOCK],
                                                       float* out, const int count,
                                                       const int width, const int coded) {
-  __m512 sums[GROUP][WIDTH];
-  UNROLL for (int g = 0; g < count; g++)
-    UNROLL for (int i = 0; i < width; i++)
-      sums[g][i] = _mm512_loadu_ps(out + g * p.head + i * LANES);
-  for (int64_t s = 0; s < p.positions; s++, p.at += p.head) {
-    __m512 value[WIDTH];
-    fetch(&p, s * p.head, width, coded);
-    UNROLL for (int i = 0; i < width; i++) value[i] = load(p.cache, p.at + i * LANES, coded);
+  __m512 sums[GROUP][WIDTH], value[WIDTH];
+  hold(sums, out, p.head, count, width);
+  for (int64_t s = 0; s < p.positions; s++) {
+    read_entry(value, &p, s, width, coded);
     UNROLL for (int g = 0; g < count; g++) {
       __m512 weight = _mm512_set1_ps(weights[g][s]);
       UNROLL for (int i = 0; i < width; i++)
