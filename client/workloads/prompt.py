@@ -10,7 +10,8 @@ class Prompt:
     `token_ids` are what the model reads, with the beginning-of-sequence token where it wants one.
     `ids_have_bos` and `text_has_bos` say which of the two forms starts with that token already.
     `reference` is the answer in the data set, of `reference_tokens` tokens; `max_tokens` is what is
-    asked for.
+    asked for. `messages` is the conversation up to this request as (role, content), for targets
+    that speak in chats; when empty it is one message of the user, `text`.
     """
 
     id: str
@@ -21,3 +22,9 @@ class Prompt:
     text_has_bos: bool = False
     reference: str = ""
     reference_tokens: int = 0
+    messages: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def chat(self) -> tuple[tuple[str, str], ...]:
+        """The conversation as (role, content), never empty."""
+        return self.messages or (("user", self.text),)
