@@ -226,4 +226,4 @@ def _lost(share: Share) -> ShareResult:
     exchanges = [Exchange(scheduled=0.0, ended=0.0, status=LOST) for _ in indices]
     answers = [Answer(()) for _ in indices]
     nothing = WorkerHealth(0.0, 0.0, 0.0, 0.0, 0.0)
-    return ShareResult(indices, exchanges, answers, 0.0, False, nothing, lost=LOST)
+    return ShareResult(indices, exchanges, answers, 0.0, False, nothing, lost=True)

@@ -1,7 +1,7 @@
 """The part of a run that one worker does."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from client.load.health import WorkerHealth
 from client.targets.exchange import Answer, Exchange
@@ -69,7 +69,9 @@ class ShareResult:
     """What a worker brings back. Times of the exchanges in seconds from the start of the run.
 
     `exchanges` and `answers` run along `indices`; the exchanges hold no arrivals any more, the
-    answers have them in their pieces. `elapsed`: when the last stream ended, or the interrupt.
+    answers have them in their pieces. `started` is the start on this machine's
+    `time.perf_counter()`; `elapsed` when the last stream ended, or the interrupt. A worker that
+    died is `lost`.
     """
 
     indices: list[int]
@@ -78,7 +80,8 @@ class ShareResult:
     elapsed: float
     interrupted: bool
     health: WorkerHealth
-    lost: str = field(default="")
+    started: float = 0.0
+    lost: bool = False
 
 
 def divide(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from client.load.health import LoopWatch
+from client.load.health import LoopWatch, WorkerHealth
 from client.load.quiet import garbage_collection_held
 from client.load.share import Share, ShareResult, Tally
 from client.targets.exchange import OK, TIMEOUT, Answer, Exchange, Piece
@@ -128,8 +128,8 @@ class ShareRun:
             if exchange.status is None and exchange.sent is not None:
                 exchange.end(self._start + ended, TIMEOUT, "still open at the end of the run")
 
-    def _result(self, ended: float, interrupted: bool, health: Any) -> ShareResult:
-        result = ShareResult([], [], [], ended, interrupted, health)
+    def _result(self, ended: float, interrupted: bool, health: WorkerHealth) -> ShareResult:
+        result = ShareResult([], [], [], ended, interrupted, health, self._start)
         for indices, exchanges in zip(self._share.indices, self._exchanges, strict=True):
             for index, exchange in zip(indices, exchanges, strict=True):
                 result.indices.append(index)

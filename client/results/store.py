@@ -2,11 +2,11 @@
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from client.errors import UsageError
+from client.results.files import write_whole
 from client.results.report import describe_as_jetstream, describe_run
 from client.results.rows import jetstream_outputs, row
 from client.results.run import Run
@@ -34,13 +34,13 @@ def save(run: Run) -> Path:
     directory, name = options.result_dir, _name(run)
     path = directory / f"loadstone-{name}.json"
     rows = [row(record, options.save_request_outputs) for record in run.records]
-    _write(path.with_suffix(".jsonl"), "".join(_line(value) for value in rows))
+    write_whole(path.with_suffix(".jsonl"), "".join(_line(value) for value in rows))
     if options.save_request_outputs:
         outputs = options.request_outputs_path or directory / f"loadstone-{name}.outputs.json"
-        _write(outputs, _document(jetstream_outputs(run.records, run.selection.prompts)))
+        write_whole(outputs, _document(jetstream_outputs(run.records, run.selection.prompts)))
     if options.save_result:
-        _write(directory / f"JetStream-{name}.json", _document(describe_as_jetstream(run)))
-    _write(path, _document(describe_run(run)))
+        write_whole(directory / f"JetStream-{name}.json", _document(describe_as_jetstream(run)))
+    write_whole(path, _document(describe_run(run)))
     return path
 
 
@@ -58,17 +58,3 @@ def _document(value: Any) -> str:
 
 def _line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogatepass") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -34,7 +34,7 @@ _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW, _CONTINUATION 
 _END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 _HEADER = struct.Struct(">HBBBI")  # length in 16 + 8 bits, type, flags, stream
 _LARGEST = 2**31 - 1
-_OUR_FRAMES = 16_384  # the most a peer may send in one frame, by default and by us
+_LARGEST_FRAME = 16_384  # by default, and by us
 _REFUSED, _CANCEL = 7, 8
 
 
@@ -65,7 +65,7 @@ class Http2Connection(asyncio.Protocol):
         self._block: tuple[int, int, bytes] | None = None  # headers that go on in the next frame
         self._window = 65_535
         self._stream_window = 65_535
-        self._frame_size = 16_384
+        self._frame_size = _LARGEST_FRAME
         self._waiting: deque[int] = deque()
         self._owed = 0
 
@@ -80,9 +80,7 @@ class Http2Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         settings = struct.pack(">HIHI", 2, 0, 4, _LARGEST)  # no push; windows never close
         windows = struct.pack(">I", _LARGEST - 65_535)
-        transport.write(
-            _PREFACE + _frame(_SETTINGS, 0, 0, settings) + _frame(_WINDOW, 0, 0, windows)
-        )
+        transport.write(_PREFACE + frame(_SETTINGS, 0, 0, settings) + frame(_WINDOW, 0, 0, windows))
         self.open = True
 
     def call(self, headers: bytes, message: bytes, exchange: Exchange) -> Call:
@@ -92,12 +90,12 @@ class Http2Connection(asyncio.Protocol):
         stream = Call(number, exchange, ended, self._stream_window, message)
         self.streams[number] = stream
         exchange.sent = _clock()
-        head = _frame(_HEADERS, _END_HEADERS, number, headers)
+        head = frame(_HEADERS, _END_HEADERS, number, headers)
         whole = len(message)
         if whole <= min(self._window, stream.window, self._frame_size) and not self._waiting:
             self._window -= whole
             stream.unsent = b""
-            self._transport.write(head + _frame(_DATA, _END_STREAM, number, message))
+            self._transport.write(head + frame(_DATA, _END_STREAM, number, message))
         else:
             self._transport.write(head)
             self._waiting.append(number)
@@ -125,7 +123,7 @@ class Http2Connection(asyncio.Protocol):
     def _reset(self, call: Call) -> None:
         if self.streams.pop(call.number, None) is not None and self.open:
             code = struct.pack(">I", _CANCEL)
-            self._transport.write(_frame(_RST_STREAM, 0, call.number, code))
+            self._transport.write(frame(_RST_STREAM, 0, call.number, code))
 
     def close(self) -> None:
         """Drops the connection at once."""
@@ -140,33 +138,30 @@ class Http2Connection(asyncio.Protocol):
         """Part of asyncio.Protocol."""
         now = _clock()
         data = self._rest + data if self._rest else data
-        at, size, streams = 0, len(data), self.streams
-        while size - at >= 9:
-            high, low, kind, flags, number = _HEADER.unpack_from(data, at)
-            length = high << 8 | low
-            if size - at < 9 + length:
-                if length > _OUR_FRAMES:
-                    self._break(f"a frame of {length} bytes")
-                    return
-                break
-            payload = data[at + 9 : at + 9 + length]
-            at += 9 + length
-            if kind == _DATA:
-                self._owed += length
-                stream = streams.get(number & _LARGEST)
-                if stream is not None:
-                    if flags & _PADDED:
-                        payload = payload[1 : length - payload[0]] if payload else b""
-                    if payload:
-                        stream.exchange.arrivals.append((now, payload))
-                        stream.exchange.tokens += 1
-                    if flags & _END_STREAM:
-                        self._finish(number & _LARGEST, now)
-            elif not self._take(kind, flags, number & _LARGEST, payload, now):
-                return
+        try:
+            frames, at = read_frames(data)
+        except ValueError as error:
+            self._break(str(error))
+            return
         self._rest = data[at:]
+        streams = self.streams
+        for kind, flags, number, payload in frames:
+            if kind != _DATA:
+                if not self._take(kind, flags, number, payload, now):
+                    return
+                continue
+            self._owed += len(payload)
+            stream = streams.get(number)
+            if stream is not None:
+                if flags & _PADDED and payload:
+                    payload = payload[1 : len(payload) - payload[0]]
+                if payload:
+                    stream.exchange.arrivals.append((now, payload))
+                    stream.exchange.tokens += 1
+                if flags & _END_STREAM:
+                    self._finish(number, now)
         if self._owed > _LARGEST // 2:
-            self._transport.write(_frame(_WINDOW, 0, 0, struct.pack(">I", self._owed)))
+            self._transport.write(frame(_WINDOW, 0, 0, struct.pack(">I", self._owed)))
             self._owed = 0
 
     def _take(self, kind: int, flags: int, number: int, payload: bytes, now: float) -> bool:
@@ -191,7 +186,7 @@ class Http2Connection(asyncio.Protocol):
         elif kind == _SETTINGS:
             self._take_settings(flags, payload)
         elif kind == _PING and not flags & _ACK:
-            self._transport.write(_frame(_PING, _ACK, 0, payload))
+            self._transport.write(frame(_PING, _ACK, 0, payload))
         elif kind == _WINDOW:
             self._widen(number, struct.unpack(">I", payload)[0] & _LARGEST)
         elif kind == _RST_STREAM:
@@ -233,7 +228,7 @@ class Http2Connection(asyncio.Protocol):
                 self._stream_window = value
             elif name == 5:
                 self._frame_size = value
-        self._transport.write(_frame(_SETTINGS, _ACK, 0, b""))
+        self._transport.write(frame(_SETTINGS, _ACK, 0, b""))
         if not self.ready.done():
             self.ready.set_result(None)
         self._send_waiting()
@@ -260,7 +255,7 @@ class Http2Connection(asyncio.Protocol):
                 self._window -= room
                 stream.window -= room
                 flags = 0 if stream.unsent else _END_STREAM
-                self._transport.write(_frame(_DATA, flags, number, part))
+                self._transport.write(frame(_DATA, flags, number, part))
             if stream.unsent:
                 self._waiting.append(number)
 
@@ -311,6 +306,25 @@ class Http2Connection(asyncio.Protocol):
 _NO_STATUS = "the stream ended without a status"
 
 
-def _frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
+def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
+    """One HTTP/2 frame."""
     length = len(payload)
     return _HEADER.pack(length >> 8, length & 255, kind, flags, number) + payload
+
+
+def read_frames(data: bytes, at: int = 0) -> tuple[list[tuple[int, int, int, bytes]], int]:
+    """(type, flags, stream, payload) of each whole frame from `at` on, and where the next starts.
+
+    Raises ValueError for a frame longer than was allowed to the other side.
+    """
+    frames = []
+    while len(data) - at >= 9:
+        high, low, kind, flags, number = _HEADER.unpack_from(data, at)
+        length = high << 8 | low
+        if length > _LARGEST_FRAME:
+            raise ValueError(f"a frame of {length} bytes")
+        if len(data) - at < 9 + length:
+            break
+        frames.append((kind, flags, number & _LARGEST, data[at + 9 : at + 9 + length]))
+        at += 9 + length
+    return frames, at
