@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from client.errors import NotReadyError, UsageError
-from client.load.arrivals import arrival_times
+from client.load.arrivals import Arrivals, arrival_times
 from client.load.progress import Progress
 from client.load.replay import Replay, replay
 from client.options import Options, parse_options
@@ -86,7 +86,8 @@ async def _measure(options: Options, selection: Selection, tokenizer: Tokenizer,
     try:
         await target.open(_say)
         warmup = await _warm_up(options, target, prompts)
-        offsets = arrival_times(len(prompts), options.request_rate, options.seed).tolist()
+        arrivals = Arrivals(rate=options.request_rate)
+        offsets = arrival_times(arrivals, len(prompts), None, options.seed).tolist()
         date = datetime.now()
         measured = await _replay(options, target, prompts, offsets, "requests")
     finally:
