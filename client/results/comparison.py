@@ -109,13 +109,17 @@ def _within_runs(
     if max(len(baseline.runs), len(other.runs)) > 1:
         return {}, _repeats_note(min(len(baseline.runs), len(other.runs)))
     single = "one run each: no interval from repeats"
-    records = [side.runs[0].records() for side in (baseline, other)]
-    if not all(records):
+    first, second = (side.runs[0].records() for side in (baseline, other))
+    if not (first and second):
         return {}, f"{single}, and the requests of a run were not kept for one within it"
-    found = resample_ratios(*records, metrics, _shared_level(baseline, other))
+    found = resample_ratios(first, second, metrics, _shared_level(baseline, other))
     if not found:
         return {}, f"{single}, and the runs have too few requests for one within them"
-    how = "paired, the requests being the same" if same_requests(*records) else "each side its own"
+    how = (
+        "paired, the requests being the same"
+        if same_requests(first, second)
+        else "each side its own"
+    )
     return found, (
         f"{single}; intervals are from a bootstrap over requests ({how}) and leave out how runs "
         "differ from each other. Repeat both sides to be sure"

@@ -71,10 +71,8 @@ def resample_ratios(
     if min(len(baseline), len(other)) < FEWEST_REQUESTS:
         return {}
     pairs = _pairs(baseline, other, metrics, level)
-    work = max(
-        (left.values.size + right.values.size for (left, right), _ in pairs.values()), default=1
-    )
-    resamples = int(np.clip(_WORK // work, _FEWEST_RESAMPLES, RESAMPLES))
+    sizes = [left.values.size + right.values.size for (left, right), _ in pairs.values()]
+    resamples = int(np.clip(_WORK // max(sizes, default=1), _FEWEST_RESAMPLES, RESAMPLES))
     paired, random = same_requests(baseline, other), np.random.default_rng(seed)
     ratios: dict[str, list[float]] = {metric: [] for metric in pairs}
     for _ in range(resamples):

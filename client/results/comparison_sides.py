@@ -1,6 +1,5 @@
 """The sides of a comparison, read from files."""
 
-import glob
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -49,10 +48,12 @@ def read_side(argument: str) -> Side:
     elif path.exists():
         runs = _in_file(path)
     else:
-        found = sorted(glob.glob(argument, recursive=True))
+        # A pattern is relative to where it starts: the root or the working directory.
+        pattern = str(path.relative_to(path.anchor))
+        found = [each for each in sorted(Path(path.anchor).glob(pattern)) if each.is_file()]
         if not found:
-            raise UsageError(f"{argument}: no such file, no such folder, and a pattern of nothing")
-        runs = [run for name in found if Path(name).is_file() for run in _in_file(Path(name))]
+            raise UsageError(f"{argument}: no such file or folder, and a pattern of no file")
+        runs = [run for each in found for run in _in_file(each)]
     if not runs:
         raise UsageError(
             f"{argument}: no result of a run in it; give a loadstone-*.json record, or a result of "
