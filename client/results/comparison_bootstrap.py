@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from client.results.comparison_column import TAIL, Column
 from client.results.goodput import ServiceLevel, good, was_due
 from client.results.latency import due_at, e2el, itls, sent_at, tpot, ttft, ttst
 from client.results.records import Outcome, Record
@@ -17,7 +18,6 @@ _WORK = 200_000_000
 _FEWEST_RESAMPLES = 100
 # Fewer requests say too little of what another run's would be.
 FEWEST_REQUESTS = 10
-_TAIL = 0.025
 _STATISTIC = re.compile(r"(mean|median|p[0-9.]+)_(\w+)_ms")
 
 _Values = Callable[[Record], Sequence[float | None] | np.ndarray]
@@ -48,7 +48,7 @@ class Resampled:
         found = self.ratios[np.isfinite(self.ratios)]
         if found.size < 0.95 * self.ratios.size:
             return None
-        low, high = np.quantile(found, [_TAIL, 1 - _TAIL])
+        low, high = np.quantile(found, [TAIL, 1 - TAIL])
         return float(low), float(high)
 
 
@@ -102,44 +102,14 @@ def _asked(record: Record) -> tuple[Any, ...]:
     return record.index, record.prompt_id, record.prompt_tokens, record.max_tokens
 
 
-class _Column:
-    """A quantity of the requests: its values in order of size, and whose each is."""
-
-    def __init__(self, values: np.ndarray, owners: np.ndarray) -> None:
-        order = np.argsort(values, kind="stable")
-        self.values = values[order]
-        self._owners = owners[order]
-
-    def holds(self, statistic: float | None) -> bool:
-        """Whether there are values enough for a percentile, or for the mean (None)."""
-        if not self.values.size:
-            return False
-        return statistic is None or (statistic / 100) ** self.values.size <= _TAIL
-
-    def figure(self, statistic: float | None, times_drawn: np.ndarray) -> float:
-        """The mean (None) or a percentile with each request counted as often as it was drawn."""
-        weights = times_drawn[self._owners]
-        if statistic is None:
-            whole = weights.sum()
-            return float(weights @ self.values / whole) if whole else np.nan
-        upto = np.cumsum(weights)
-        if not upto[-1]:
-            return np.nan
-        place = statistic / 100 * (upto[-1] - 1)
-        below = int(place)
-        ranks = (below, min(below + 1, upto[-1] - 1))
-        low, high = self.values[np.searchsorted(upto, ranks, side="right")]
-        return float(low + (high - low) * (place - below))
-
-
 def _pairs(
     baseline: Sequence[Record],
     other: Sequence[Record],
     metrics: Sequence[str],
     level: ServiceLevel | None,
-) -> dict[str, tuple[tuple[_Column, _Column], float | None]]:
+) -> dict[str, tuple[tuple[Column, Column], float | None]]:
     """The columns of both runs and the statistic, for each metric with values enough."""
-    columns: dict[str, tuple[_Column, _Column]] = {}
+    columns: dict[str, tuple[Column, Column]] = {}
     found = {}
     for metric in metrics:
         name, statistic = _what(metric)
@@ -160,14 +130,14 @@ def _what(metric: str) -> tuple[str, float | None]:
     return match[2], 50.0 if match[1] == "median" else float(match[1][1:])
 
 
-def _column(records: Sequence[Record], name: str, level: ServiceLevel | None) -> _Column:
+def _column(records: Sequence[Record], name: str, level: ServiceLevel | None) -> Column:
     values: list[float] = []
     owners: list[int] = []
     for at, record in enumerate(records):
         found = _values(record, name, level)
         values += found
         owners += [at] * len(found)
-    return _Column(np.array(values, dtype=np.float64), np.array(owners, dtype=np.int64))
+    return Column(np.array(values, dtype=np.float64), np.array(owners, dtype=np.int64))
 
 
 def _values(record: Record, name: str, level: ServiceLevel | None) -> list[float]:

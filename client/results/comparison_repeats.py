@@ -8,6 +8,8 @@ import numpy as np
 CONFIDENCE = 0.95
 # Gauss-Legendre points: the tails agree with tables to more than six digits.
 _POINTS = 64
+# Just above the value for one degree of freedom.
+_LARGEST = 13.0
 
 
 def ratio_interval(baseline: Sequence[float], other: Sequence[float]) -> tuple[float, float] | None:
@@ -31,19 +33,20 @@ def ratio_interval(baseline: Sequence[float], other: Sequence[float]) -> tuple[f
         variance = sum(part.variance / part.runs for part in parts)
         terms = ((part.variance / part.runs) ** 2 / part.freedom for part in parts)
         below = sum(terms)
-        freedom = variance**2 / below if below else math.inf
+        # The squares of tiny variances are 0.
+        freedom = variance**2 / below if below else float(sum(part.freedom for part in parts))
     ratio = float(means[1] / means[0])
     if variance == 0:
         return ratio, ratio
-    reach = student_t((1 + CONFIDENCE) / 2, freedom) * math.sqrt(variance)
+    reach = student_t(freedom) * math.sqrt(variance)
     return ratio * math.exp(-reach), ratio * math.exp(reach)
 
 
-def student_t(probability: float, freedom: float) -> float:
-    """The value Student's t stays below with a probability of 0.5 or more, by bisection.
+def student_t(freedom: float) -> float:
+    """The value Student's t stays within, either way, with a probability of 95%; by bisection.
 
     With t = sqrt(freedom) * tan(angle) the density becomes cos(angle)^(freedom - 1), which is
-    integrated from 0.
+    integrated from 0. `freedom` is 1 or more.
     """
     scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2))
     scale /= math.sqrt(math.pi)
@@ -53,10 +56,10 @@ def student_t(probability: float, freedom: float) -> float:
         angles = (nodes + 1) * angle / 2
         return 0.5 + scale * float(weights @ np.cos(angles) ** (freedom - 1)) * angle / 2
 
-    low, high = 0.0, math.pi / 2
+    low, high = 0.0, math.atan(_LARGEST / math.sqrt(freedom))
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if below(middle) < probability else (low, middle)
+        low, high = (middle, high) if below(middle) < (1 + CONFIDENCE) / 2 else (low, middle)
     return math.sqrt(freedom) * math.tan(low)
 
 
