@@ -6,66 +6,23 @@ from typing import Any
 
 import numpy as np
 
+from client.results.cost import ChipPrice, cost_figures
+from client.results.goodput import ServiceLevel, goodput_figures
+from client.results.latency import (
+    PERCENTILES,
+    due_at,
+    e2el,
+    itls,
+    sent_at,
+    spread,
+    token_times,
+    tpot,
+    ttft,
+    ttst,
+)
 from client.results.records import Outcome, Record
-
-PERCENTILES = (50, 90, 99)
-
-
-def ttft(record: Record, since: float) -> float:
-    """Seconds from `since` to the message that brought the first token."""
-    return record.arrivals[0][0] - since
-
-
-def e2el(record: Record, since: float) -> float:
-    """Seconds from `since` to the message that brought the last token."""
-    return record.arrivals[-1][0] - since
-
-
-def tpot(record: Record) -> float | None:
-    """Seconds per token after the first one; None for fewer than two tokens."""
-    count = record.tokens
-    if count < 2:
-        return None
-    return (record.arrivals[-1][0] - record.arrivals[0][0]) / (count - 1)
-
-
-def ttst(record: Record, since: float) -> float | None:
-    """Seconds from `since` to the second token; None for fewer than two tokens."""
-    times = token_times([record])
-    return float(times[1] - since) if len(times) > 1 else None
-
-
-def itls(record: Record) -> np.ndarray:
-    """[tokens - 1] seconds between each token and the one before it.
-
-    Tokens of one message arrived together: 0 between them, and the whole wait before the first.
-    """
-    return np.diff(token_times([record]))
-
-
-def token_times(records: Iterable[Record]) -> np.ndarray:
-    """When each token arrived, seconds from the start of the run, in order of the records."""
-    arrivals = [arrival for record in records for arrival in record.arrivals]
-    times = np.array([time for time, _ in arrivals], dtype=np.float64)
-    return np.repeat(times, np.array([count for _, count in arrivals], dtype=np.int64))
-
-
-def spread(name: str, seconds: Iterable[float | None]) -> dict[str, float | None]:
-    """mean, median, std and percentiles of a latency in ms, as `mean_{name}_ms` and so on.
-
-    None among the values are left out; without values every figure is None. Percentiles are
-    linear between the closest ranks; the standard deviation is that of the values themselves.
-    """
-    values = np.array([value for value in seconds if value is not None], dtype=np.float64) * 1e3
-    figures: dict[str, float | None] = {
-        f"mean_{name}_ms": float(values.mean()) if values.size else None,
-        f"median_{name}_ms": float(np.median(values)) if values.size else None,
-        f"std_{name}_ms": float(values.std()) if values.size else None,
-    }
-    for percent in PERCENTILES:
-        value = float(np.percentile(values, percent)) if values.size else None
-        figures[f"p{percent}_{name}_ms"] = value
-    return figures
+from client.results.stalls import stall_figures
+from client.results.ttft_split import ttft_split
 
 
 def failure_causes(records: Iterable[Record]) -> dict[str, int]:
@@ -88,11 +45,31 @@ def peak_in_flight(records: Iterable[Record], until: float) -> int:
     return most
 
 
-def figures(records: Sequence[Record], duration: float) -> dict[str, Any]:
+def figures(
+    records: Sequence[Record],
+    duration: float,
+    *,
+    percentiles: Sequence[float] = (),
+    level: ServiceLevel | None = None,
+    price: ChipPrice | None = None,
+) -> dict[str, Any]:
     """Every figure of a run of `duration` seconds, under vLLM's names where it has one.
 
-    Latencies and throughput are those of completed requests only.
+    Latencies and throughput are those of completed requests only. `percentiles` are reported
+    beside 50, 90 and 99. Goodput is there with a service `level`, costs are with a `price`.
     """
+    wanted = sorted({*PERCENTILES, *percentiles})
+    found = _figures(records, duration, wanted)
+    if level is not None:
+        found |= goodput_figures(records, duration, level)
+    if price is not None:
+        found |= cost_figures(found, price)
+    return found
+
+
+def _figures(
+    records: Sequence[Record], duration: float, percentiles: Sequence[float]
+) -> dict[str, Any]:
     done = [record for record in records if record.outcome is Outcome.COMPLETED]
     tokens_in = sum(record.prompt_tokens for record in done)
     tokens_out = sum(record.tokens for record in done)
@@ -111,9 +88,11 @@ def figures(records: Sequence[Record], duration: float) -> dict[str, Any]:
         "max_concurrent_requests": peak_in_flight(records, duration),
         "tokens_per_message": tokens_out / messages if messages else None,
         "sent_request_rate": _sent_rate(records),
-        **_latencies(done),
-        **_send_lag(records),
-        **_server_timings(done),
+        **_latencies(done, percentiles),
+        **stall_figures(done, percentiles),
+        **_send_lag(records, percentiles),
+        **_server_timings(done, percentiles),
+        **ttft_split(done, percentiles),
     }
 
 
@@ -128,9 +107,9 @@ def jetstream_figures(records: Sequence[Record], ours: Mapping[str, Any]) -> dic
         "request_throughput", "input_throughput", "output_throughput",
     )  # fmt: skip
     spreads = {
-        **spread("ttft", (ttft(record, _sent(record)) for record in done)),
-        **spread("ttst", (ttst(record, _sent(record)) for record in done)),
-        **spread("TPOT", (e2el(record, _sent(record)) / record.tokens for record in done)),
+        **spread("ttft", (ttft(record, sent_at(record)) for record in done)),
+        **spread("ttst", (ttst(record, sent_at(record)) for record in done)),
+        **spread("TPOT", (e2el(record, sent_at(record)) / record.tokens for record in done)),
     }
     kept = {name: spreads[name] for name in spreads if name.split("_")[0] in _JETSTREAM_STATISTICS}
     return {name: ours[name] for name in same} | kept
@@ -151,30 +130,39 @@ def _outcomes(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _latencies(done: Sequence[Record]) -> dict[str, float | None]:
+def _latencies(done: Sequence[Record], percentiles: Sequence[float]) -> dict[str, float | None]:
     gaps = [itls(record) for record in done]
-    return {
-        **spread("ttft", (ttft(record, _sent(record)) for record in done)),
-        **spread("ttst", (ttst(record, _sent(record)) for record in done)),
-        **spread("tpot", (tpot(record) for record in done)),
-        **spread("itl", np.concatenate(gaps) if gaps else ()),
-        **spread("e2el", (e2el(record, _sent(record)) for record in done)),
-        **spread("ttft_from_scheduled", (ttft(record, _scheduled(record)) for record in done)),
-        **spread("e2el_from_scheduled", (e2el(record, _scheduled(record)) for record in done)),
+    latencies: dict[str, Iterable[float | None]] = {
+        "ttft": (ttft(record, sent_at(record)) for record in done),
+        "ttst": (ttst(record, sent_at(record)) for record in done),
+        "tpot": (tpot(record) for record in done),
+        "itl": np.concatenate(gaps) if gaps else (),
+        "e2el": (e2el(record, sent_at(record)) for record in done),
+        "ttft_from_scheduled": (ttft(record, due_at(record)) for record in done),
+        "e2el_from_scheduled": (e2el(record, due_at(record)) for record in done),
     }
+    found: dict[str, float | None] = {}
+    for name, seconds in latencies.items():
+        found |= spread(name, seconds, percentiles)
+    return found
 
 
-def _send_lag(records: Sequence[Record]) -> dict[str, float | None]:
+def _send_lag(records: Sequence[Record], percentiles: Sequence[float]) -> dict[str, float | None]:
     sent = [record for record in records if record.sent is not None]
-    return spread("send_lag", (_sent(record) - _scheduled(record) for record in sent))
+    lags = (sent_at(record) - due_at(record) for record in sent)
+    return spread("send_lag", lags, percentiles)
 
 
-def _server_timings(done: Sequence[Record]) -> dict[str, float | None]:
+def _server_timings(
+    done: Sequence[Record], percentiles: Sequence[float]
+) -> dict[str, float | None]:
     if all(record.server_prefill is None for record in done):
         return {}
+    queue = (record.server_queue for record in done)
+    prefill = (record.server_prefill for record in done)
     return {
-        **spread("server_queue", (record.server_queue for record in done)),
-        **spread("server_prefill", (record.server_prefill for record in done)),
+        **spread("server_queue", queue, percentiles),
+        **spread("server_prefill", prefill, percentiles),
     }
 
 
@@ -189,13 +177,3 @@ def _sent_rate(records: Sequence[Record]) -> float | None:
 
 def _rate(count: int, duration: float) -> float | None:
     return count / duration if duration > 0 else None
-
-
-def _sent(record: Record) -> float:
-    assert record.sent is not None, "a request that completed was sent"
-    return record.sent
-
-
-def _scheduled(record: Record) -> float:
-    assert record.scheduled is not None, "a request that was sent was scheduled"
-    return record.scheduled

@@ -5,9 +5,12 @@ import math
 
 import numpy as np
 import pytest
+from client_records import a_record, expanded
 from hypothesis import given
 from hypothesis import strategies as st
 
+from client.results.cost import ChipPrice
+from client.results.goodput import ServiceLevel
 from client.results.metrics import (
     figures,
     itls,
@@ -17,37 +20,9 @@ from client.results.metrics import (
     tpot,
     ttft,
 )
-from client.results.records import Outcome, Record
-
-SECONDS = st.floats(0, 100, allow_nan=False)
-
-
-@st.composite
-def a_record(draw, outcome=Outcome.COMPLETED):
-    scheduled = draw(SECONDS)
-    sent = scheduled + draw(SECONDS)
-    times = np.cumsum(draw(st.lists(SECONDS, min_size=1, max_size=8))) + sent
-    counts = draw(st.lists(st.integers(1, 4), min_size=len(times), max_size=len(times)))
-    return Record(
-        index=0,
-        prompt_id="",
-        prompt_tokens=draw(st.integers(1, 50)),
-        max_tokens=draw(st.integers(1, 50)),
-        scheduled=scheduled,
-        sent=sent,
-        ended=float(times[-1]) + draw(SECONDS),
-        arrivals=tuple(zip(times.tolist(), counts, strict=True)),
-        outcome=outcome,
-        cause="" if outcome is Outcome.COMPLETED else draw(st.sampled_from(["timeout", "full"])),
-    )
-
+from client.results.records import Outcome
 
 RECORDS = st.lists(a_record() | a_record(Outcome.FAILED), max_size=6)
-
-
-def expanded(record):
-    """The arrival of each single token, one by one."""
-    return [time for time, count in record.arrivals for _ in range(count)]
 
 
 @given(a_record())
@@ -130,3 +105,22 @@ def test_nothing_completed_gives_no_latency_and_no_nan():
 
 def test_spread_leaves_out_what_is_absent():
     assert spread("x", [None, 0.001, None, 0.003])["mean_x_ms"] == pytest.approx(2.0)
+
+
+@given(st.lists(a_record(), min_size=1, max_size=4), st.floats(0, 100))
+def test_percentiles_asked_for_come_beside_the_usual_ones(records, percent):
+    found = figures(records, 1.0, percentiles=(percent, 99))
+    values = [1e3 * (expanded(record)[0] - record.sent) for record in records]
+    name = f"p{percent:.0f}" if percent.is_integer() else f"p{percent}"
+    assert found[f"{name}_ttft_ms"] == pytest.approx(np.quantile(values, percent / 100))
+    assert {"p50_ttft_ms", "p90_ttft_ms", "p99_ttft_ms", f"{name}_send_lag_ms"} <= set(found)
+
+
+@given(RECORDS)
+def test_goodput_and_cost_come_only_when_asked_for(records):
+    plain = figures(records, 1.0)
+    assert not any("good" in key or "cost" in key for key in plain)
+    level, price = ServiceLevel(ttft=1000), ChipPrice(2.0, 4)
+    found = figures(records, 1.0, level=level, price=price)
+    assert {"request_goodput", "cost_per_million_good_output_tokens"} <= set(found)
+    assert plain.items() <= found.items()
