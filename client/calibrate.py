@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from client.calibration.floor import Floor, Trial, measure
+from client.calibration.kept import DEFAULT_PATH
 from client.errors import NotReadyError
 from client.results.files import write_whole
 from client.results.host import describe_host
 
-DEFAULT_PATH = Path.home() / ".cache" / "loadstone" / "calibration.json"
 _KINDS = ("openai", "openai-chat", "jetstream")
 
 
@@ -54,17 +54,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(render(floors, given.rounds))
     print(f"kept in {given.out}", file=sys.stderr)
     return 0 if all(floor.counts_agree for floor in floors) else 1
-
-
-def load_calibration(path: Path) -> dict[str, Any] | None:
-    """What the command kept, if it was measured on a host like this one."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        host = describe_host()
-        same = all(found["host"].get(key) == host[key] for key in ("node", "cpu", "python"))
-    except (OSError, ValueError, KeyError, AttributeError):
-        return None
-    return found if same else None
 
 
 def render(floors: Sequence[Floor], rounds: int) -> str:

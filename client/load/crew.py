@@ -92,7 +92,8 @@ class _Crew:
             with Interrupt() as interrupt:
                 self._collect(start_at, interrupt)
             return [
-                self._results.get(index) or _lost(share) for index, share in enumerate(self._shares)
+                self._results.get(index) or lost_share(share)
+                for index, share in enumerate(self._shares)
             ]
         finally:
             self._end()
@@ -220,7 +221,7 @@ async def _tell_parent(run: ShareRun, pipe: Connection) -> None:
         pipe.send(("tally", run.tally()))
 
 
-def _lost(share: Share) -> ShareResult:
+def lost_share(share: Share) -> ShareResult:
     """What is left of a worker that died: that its requests were asked for."""
     indices = [index for row in share.indices for index in row]
     exchanges = [Exchange(scheduled=0.0, ended=0.0, status=LOST) for _ in indices]

@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 try:
     import uvloop
 except ImportError:  # not on Windows
-    uvloop = None
+    uvloop = None  # type: ignore[assignment]
 
 
 def run_measuring(work: Coroutine[Any, Any, _T], target: TargetSettings) -> _T:

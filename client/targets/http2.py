@@ -80,7 +80,9 @@ class Http2Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         settings = struct.pack(">HIHI", 2, 0, 4, _LARGEST)  # no push; windows never close
         windows = struct.pack(">I", _LARGEST - 65_535)
-        transport.write(_PREFACE + frame(_SETTINGS, 0, 0, settings) + frame(_WINDOW, 0, 0, windows))
+        self._transport.write(
+            _PREFACE + frame(_SETTINGS, 0, 0, settings) + frame(_WINDOW, 0, 0, windows)
+        )
         self.open = True
 
     def call(self, headers: bytes, message: bytes, exchange: Exchange) -> Call:

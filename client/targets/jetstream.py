@@ -44,7 +44,7 @@ class JetStreamTarget:
         """Parses the messages; see `Target.read`."""
         found, problem = messages(exchange.arrivals)
         answer = read_answer(found)
-        if problem and answer.failure is None:
+        if problem and exchange.status == OK and answer.failure is None:
             return replace(answer, failure=(MALFORMED, problem))
         return answer
 

@@ -21,7 +21,8 @@ class TargetSettings:
     `kind`: one of KINDS. `connections` are opened before the clock starts. `request_timeout` and
     `connect_timeout` in seconds. `send`: "text" or "tokens". Temperature 0 is greedy; top_k 0 and
     top_p 1 are no limit. `path` of an OpenAI endpoint. `api_key` goes out as a bearer key and into
-    no record. `extra_body` is put into every request's JSON body.
+    no record. `extra_body` is put into every request's JSON body. `engine` are options of
+    `python -m server` for an engine in this process.
     """
 
     kind: str = "jetstream"
@@ -44,6 +45,7 @@ class TargetSettings:
     top_k: int = 0
     top_p: float = 1.0
     extra_body: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = ""
 
     def __post_init__(self) -> None:
         rules = (
