@@ -37,14 +37,17 @@ class Progress:
     def show(self, tally: Tally) -> None:
         """Draws how far the run is, if it is time."""
         now = time.perf_counter()
+        waited = now - self._last >= 0.9 * self.period
         ended = tally.ended == self._bar.total
-        if self._bar.disable or (now - self._last < 0.9 * self.period and not ended):
+        if self._bar.disable or not (waited or ended):
             return
-        rate = (tally.tokens - self._before.tokens) / (now - self._last)
-        state = f"{rate:,.0f} tok/s, {tally.in_flight} in flight"
-        if tally.failed:
-            state += f", {tally.failed} failed"
-        self._bar.set_postfix_str(state, refresh=False)
         self._bar.update(tally.ended - self._bar.n)
+        if waited:
+            # The last moment of a run is too short for a rate.
+            rate = (tally.tokens - self._before.tokens) / (now - self._last)
+            state = f"{rate:,.0f} tok/s, {tally.in_flight} in flight"
+            if tally.failed:
+                state += f", {tally.failed} failed"
+            self._bar.set_postfix_str(state, refresh=False)
+            self._last, self._before = now, tally
         self._bar.refresh()
-        self._last, self._before = now, tally

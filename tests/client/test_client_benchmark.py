@@ -332,7 +332,7 @@ def test_files_that_were_asked_for(server, benchmark, tmp_path):
         (["--max-output-length", "-1"], "max_output_length"),
         (["--min-input-length", "9", "--max-input-length", "8"], "min_input_length"),
         (["--port", "0"], "port"),
-        (["--channels", "-2"], "channels"),
+        (["--channels", "-2"], "connections"),
         (["--metadata", "chips"], "NAME=VALUE"),
         (["--additional-metadata-metrics-to-save", "[1]"], "JSON object"),
         (["--additional-metadata-metrics-to-save", '{"a": NaN}'], "not JSON"),

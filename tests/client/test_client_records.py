@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from client.load.health import WorkerHealth
+from client.load.share import ShareResult
 from client.results.records import (
     EMPTY,
     TRUNCATED,
@@ -15,6 +17,7 @@ from client.results.records import (
 from client.targets.exchange import OK, TIMEOUT, Answer, Exchange, Piece
 from client.workloads.prompt import Prompt
 
+WELL = WorkerHealth(1.0, 0.1, 0.0, 0.0, 0.0)
 PROMPT = Prompt(id="p", text="hello", token_ids=(1, 2, 3), max_tokens=4)
 
 
@@ -24,13 +27,24 @@ def a_byte_each(text):
 
 def built(status, pieces, finish=None, others=()):
     """The record of one exchange, beside others that answered with the given reasons."""
-    exchange = Exchange(scheduled=10.0, sent=10.5)
+    exchange = Exchange(scheduled=0.0, sent=0.5)
     if status is not None:
-        exchange.end(20.0, status, "detail")
-    answers = [Answer(pieces, finish), *(Answer([Piece(11, [1], "a")], other) for other in others)]
-    ended = Exchange(scheduled=10.0, sent=10.0, ended=12.0, status=OK)
-    exchanges = [exchange, *(ended for _ in others)]
-    return build_records([PROMPT] * len(answers), exchanges, answers, 10.0, a_byte_each)[0]
+        exchange.end(10.0, status, "detail")
+    answers = [Answer(pieces, finish), *(Answer([Piece(1, [1], "a")], other) for other in others)]
+    ended = Exchange(scheduled=0.0, sent=0.0, ended=2.0, status=OK)
+    return built_from([exchange, *(ended for _ in others)], answers)[0]
+
+
+def built_from(exchanges, answers):
+    """Records of what two workers brought, the second of them the first request."""
+    order = list(range(len(answers)))
+    results = [
+        ShareResult(
+            part, [exchanges[i] for i in part], [answers[i] for i in part], 2.0, False, WELL
+        )
+        for part in (order[1:], order[:1])
+    ]
+    return build_records([PROMPT] * len(answers), results, a_byte_each)
 
 
 @given(st.lists(st.tuples(st.lists(st.integers(0, 9), max_size=3), st.text(max_size=3))))
@@ -57,23 +71,49 @@ def test_text_alone_is_tokenized_as_a_whole_and_laid_over_its_messages(texts, to
     assert arrivals[0][0] == next(at for at, text in enumerate(texts) if text)
 
 
-def test_times_count_from_the_start_of_the_run():
-    record = built(OK, [Piece(11.25, [7], "a")])
-    assert (record.scheduled, record.sent, record.ended) == (0.0, 0.5, 10.0)
-    assert record.arrivals == ((1.25, 1),)
+def test_records_are_in_the_order_of_the_requests_whoever_sent_them():
+    exchanges = [
+        Exchange(scheduled=float(n), sent=float(n), ended=9.0, status=OK) for n in range(3)
+    ]
+    answers = [Answer([Piece(n + 0.5, [n], "a")]) for n in range(3)]
+    records = built_from(exchanges, answers)
+    assert [record.index for record in records] == [0, 1, 2]
+    assert [record.sent for record in records] == [0.0, 1.0, 2.0]
+    assert [record.arrivals for record in records] == [((0.5, 1),), ((1.5, 1),), ((2.5, 1),)]
+
+
+@given(st.lists(st.text(max_size=4), min_size=1, max_size=6), st.integers(1, 40))
+def test_the_servers_own_count_is_kept_and_laid_over_the_text(texts, said):
+    pieces = [Piece(float(at), [], text) for at, text in enumerate(texts)]
+    arrivals, source = count_tokens(Answer(pieces, completion_tokens=said), a_byte_each)
+    if not any(texts) and len(texts) != said:
+        assert arrivals == []
+        return
+    assert source is CountedBy.USAGE
+    assert sum(count for _, count in arrivals) == said
+    if len(texts) == said:  # also a token that is half a character has its message
+        assert arrivals == [(float(at), 1) for at in range(said)]
+
+
+def test_what_a_stream_says_of_its_failure_is_the_cause():
+    failed = Answer([Piece(1, [1], "a")], "stop", failure=("error in the stream", "out of memory"))
+    ended = Exchange(scheduled=0.0, sent=0.0, ended=2.0, status=OK)
+    (record,) = built_from([ended], [failed])
+    assert (record.outcome, record.cause) == (Outcome.FAILED, "error in the stream")
+    assert record.detail == "out of memory"
 
 
 @pytest.mark.parametrize(
     ("status", "pieces", "finish", "others", "outcome", "cause"),
     [
-        (OK, [Piece(11, [1], "a")], None, (), Outcome.COMPLETED, ""),
-        (OK, [Piece(11, [1], "a")], "stop", ("length",), Outcome.COMPLETED, ""),
-        (OK, [Piece(11, [1], "a")], None, ("length",), Outcome.FAILED, TRUNCATED),
+        (OK, [Piece(1, [1], "a")], None, (), Outcome.COMPLETED, ""),
+        (OK, [Piece(1, [1], "a")], "stop", ("length",), Outcome.COMPLETED, ""),
+        (OK, [Piece(1, [1], "a")], None, ("length",), Outcome.FAILED, TRUNCATED),
         (OK, [], None, (), Outcome.FAILED, EMPTY),
-        (OK, [Piece(11, [], "")], None, (), Outcome.FAILED, EMPTY),
-        (TIMEOUT, [Piece(11, [1], "a")], None, (), Outcome.FAILED, TIMEOUT),
+        (OK, [Piece(1, [], "")], None, (), Outcome.FAILED, EMPTY),
+        (TIMEOUT, [Piece(1, [1], "a")], None, (), Outcome.FAILED, TIMEOUT),
         ("RESOURCE_EXHAUSTED", [], None, (), Outcome.FAILED, "RESOURCE_EXHAUSTED"),
-        (None, [Piece(11, [1], "a")], None, (), Outcome.UNFINISHED, ""),
+        (None, [Piece(1, [1], "a")], None, (), Outcome.UNFINISHED, ""),
     ],
 )
 def test_outcomes(status, pieces, finish, others, outcome, cause):
@@ -82,5 +122,5 @@ def test_outcomes(status, pieces, finish, others, outcome, cause):
 
 
 def test_a_request_that_was_never_due_was_not_sent():
-    record = build_records([PROMPT], [Exchange()], [Answer([])], 0.0, a_byte_each)[0]
+    (record,) = built_from([Exchange()], [Answer([])])
     assert record.outcome is Outcome.NOT_SENT
