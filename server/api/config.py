@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 class ServerConfig:
     """Port 0 picks a free one. `metrics_port` None serves no metrics.
 
+    `default_max_tokens` bounds an answer for which the client gave no number of tokens.
+
     Lengths of prompts and of generation count tokens. With `rolling` a request may grow past the
     cache, and attends to its last `cache_length` tokens; without it, prompt and generation
     together must fit in the cache.
@@ -20,6 +22,7 @@ class ServerConfig:
     prefills_per_decode: int = 1
     max_prompt_length: int = 32_768
     max_tokens: int = 32_768
+    default_max_tokens: int = 2_048
     rolling: bool = True
     max_message_bytes: int = 4 * 1024 * 1024
     max_stop_strings: int = 16

@@ -13,6 +13,7 @@ from prometheus_client import start_http_server
 
 from protos import orchestrator_pb2 as pb
 from protos import orchestrator_pb2_grpc as pb_grpc
+from server.api.completions import Completions
 from server.api.config import ServerConfig
 from server.api.metrics import Metrics
 from server.api.orchestrator import Orchestrator
@@ -53,7 +54,16 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._metrics_http: tuple[WSGIServer, Thread] | None = None
         self._stopped = asyncio.Event()
-        self._grpc = self._make_grpc(engine, tokenizer)
+        self._completions = Completions(
+            self.engine_loop,
+            engine.shape,
+            self._streams,
+            tokenizer,
+            self.config,
+            self.metrics,
+            self._executor,
+        )
+        self._grpc = self._make_grpc()
 
     async def start(self) -> None:
         """Opens the ports and starts the engine loop. `port` and `metrics_port` tell the real
@@ -95,7 +105,7 @@ class Server:
         self._stopped.set()
         return drained
 
-    def _make_grpc(self, engine: Engine, tokenizer: Tokenizer | None) -> grpc.aio.Server:
+    def _make_grpc(self) -> grpc.aio.Server:
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", self.config.max_message_bytes),
@@ -107,16 +117,7 @@ class Server:
                 ("grpc.server.max_pending_requests_hard_limit", _PENDING),
             ]
         )
-        orchestrator = Orchestrator(
-            self.engine_loop,
-            engine.shape,
-            self._streams,
-            tokenizer,
-            self.config,
-            self.metrics,
-            self._executor,
-        )
-        pb_grpc.add_OrchestratorServicer_to_server(orchestrator, server)
+        pb_grpc.add_OrchestratorServicer_to_server(Orchestrator(self._completions), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
