@@ -62,9 +62,7 @@ def _check_lengths(ask: Ask, config: ServerConfig, shape: EngineShape) -> None:
     if asked < 1:
         raise invalid(f"{name} is {asked}; it must be at least 1", name)
     if asked > config.max_tokens:
-        raise invalid(
-            f"{name} is {asked}; this server generates at most {config.max_tokens}", name
-        )
+        raise invalid(f"{name} is {asked}; this server generates at most {config.max_tokens}", name)
     if not config.rolling and asked >= shape.cache_length:
         raise invalid(
             f"{name} is {asked}; prompt and generation share "
@@ -104,8 +102,6 @@ def _check_sampling(ask: Ask) -> None:
             f"top_p is {ask.top_p}; it must be from 0 to 1, both meaning no limit", "top_p"
         )
     if ask.top_k < 0:
-        raise invalid(
-            f"top_k is {ask.top_k}; it must be at least 0, which means no limit", "top_k"
-        )
+        raise invalid(f"top_k is {ask.top_k}; it must be at least 0, which means no limit", "top_k")
     if ask.seed is not None and not 0 <= ask.seed < _SEEDS:
         raise invalid(f"seed is {ask.seed}; it must be from 0 to 2**64 - 1", "seed")
