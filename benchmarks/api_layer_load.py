@@ -9,7 +9,7 @@ import grpc
 
 from protos import orchestrator_pb2 as pb
 
-PROMPT = list(range(32))
+PROMPT = "What does a layer of an API cost?"
 LIMIT_SECONDS = 120.0
 _END = b"0\r\n\r\n"  # of a chunked body
 
@@ -50,10 +50,8 @@ async def stream_http(port: int, streams: int, tokens: int) -> list[Stream]:
 async def stream_grpc(port: int, streams: int, tokens: int) -> list[Stream]:
     """All streams on a few channels."""
     asked = pb.DecodeRequest(
-        token_content=pb.DecodeRequest.TokenContent(token_ids=PROMPT),
-        has_bos=True,
+        text_content=pb.DecodeRequest.TextContent(text=PROMPT),
         max_tokens=tokens,
-        stop=["\0never"],  # the server detokenizes then, as it does for HTTP
     ).SerializeToString()
     # An option that differs keeps gRPC from sharing one connection between the channels.
     channels = [
