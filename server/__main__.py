@@ -8,12 +8,15 @@ import resource
 import signal
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import jax
 
 from server import options as command_line
 from server.api.config import ServerConfig
+from server.api.credentials import Certificate, load_certificate, load_keys
+from server.api.event_loop import new_event_loop
 from server.api.server import Server
 from server.engine.config import EngineConfig
 from server.engine.engine import JaxEngine
@@ -49,7 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.profiler_port is not None:
         jax.profiler.start_server(options.profiler_port)
     name = choice.spec.name
-    return asyncio.run(_serve(engine, tokenizer, config, options, name, started, load_seconds))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(_serve(engine, tokenizer, config, options, name, started, load_seconds))
 
 
 async def _serve(
@@ -82,11 +86,18 @@ async def _serve(
         file=sys.stderr,
         flush=True,
     )
+    if server.http_url is not None:
+        print(f"HTTP: {server.http_url}/v1", file=sys.stderr, flush=True)
     if server.metrics_port is not None:
         print(f"metrics: http://localhost:{server.metrics_port}/metrics", file=sys.stderr)
     if options.ready_file is not None:
-        ports = {"port": server.port, "metrics_port": server.metrics_port}
-        options.ready_file.write_text(json.dumps(ports))
+        ready = {
+            "port": server.port,
+            "http_port": server.http_port,
+            "metrics_port": server.metrics_port,
+            "plan": asdict(engine.summary),
+        }
+        options.ready_file.write_text(json.dumps(ready))
     await stop.wait()
     print("draining: no new requests", file=sys.stderr)
     drained = await server.stop(options.drain_seconds)
@@ -137,6 +148,10 @@ def _server_config(options: argparse.Namespace, choice: ModelChoice) -> ServerCo
     return ServerConfig(
         host=options.host,
         port=options.port,
+        http_port=options.http_port,
+        model_name=options.served_model_name or choice.spec.name,
+        certificate=_certificate(options),
+        keys=None if options.api_key_file is None else load_keys(options.api_key_file),
         metrics_host=options.host,
         metrics_port=options.metrics_port,
         queue_limit=options.queue_limit,
@@ -145,6 +160,15 @@ def _server_config(options: argparse.Namespace, choice: ModelChoice) -> ServerCo
         rolling=options.rolling,
         max_message_bytes=options.max_message_bytes,
     )
+
+
+def _certificate(options: argparse.Namespace) -> Certificate | None:
+    certificate, key = options.tls_cert, options.tls_key
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise ValueError("--tls-cert and --tls-key go together; give both or neither")
+    return load_certificate(certificate, key)
 
 
 def _engine(

@@ -12,7 +12,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Options of `python -m server`. Exits with status 2 on one that is not known."""
     parser = argparse.ArgumentParser(
         prog="python -m server",
-        description="Serves a language model over gRPC (JetStream's Orchestrator service).",
+        description="Serves a language model over gRPC (JetStream's Orchestrator service) and HTTP "
+        "(OpenAI's completions).",
     )
     _add_model(parser.add_argument_group("model"))
     _add_engine(parser.add_argument_group("engine"))
@@ -37,6 +38,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--checkpoint", type=Path, help="where a model named above has its weights")
     group.add_argument("--tokenizer", type=Path, help="default: the checkpoint's own")
+    group.add_argument("--served-model-name", help="for HTTP clients; default: the model's own")
     group.add_argument(
         "--load-format", choices=("auto", "dummy"), default="auto", help="dummy: random weights"
     )
@@ -96,7 +98,17 @@ def _add_devices(group: argparse._ArgumentGroup) -> None:
 
 def _add_listening(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--host", default="0.0.0.0")
-    group.add_argument("--port", type=int, default=9000, help="0: any free one")
+    group.add_argument("--port", type=int, default=9000, help="gRPC; 0: any free one")
+    group.add_argument(
+        "--http-port", type=int, help="OpenAI's interface over HTTP; 0: any free one"
+    )
+    group.add_argument("--tls-cert", type=Path, help="PEM certificate chain: gRPC and HTTP use TLS")
+    group.add_argument("--tls-key", type=Path, help="PEM private key of --tls-cert")
+    group.add_argument(
+        "--api-key-file",
+        type=Path,
+        help="one key a line, # for comments; clients must send one as 'authorization: Bearer KEY'",
+    )
     group.add_argument(
         "--ready-file", type=Path, help="written as JSON with the ports once requests are taken"
     )

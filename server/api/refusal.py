@@ -1,42 +1,57 @@
 """Answers other than a completion."""
 
-import grpc
+from enum import Enum
 
 from server.scheduler import Cause, EngineLost, Failure, QueueFull, Refused
 
 
-class Refusal(Exception):
-    """Ends a call with a status. `cause` is a short name for the metrics."""
+class Kind(Enum):
+    """What sort of refusal it is; each wire has its own status for it."""
 
-    def __init__(self, status: grpc.StatusCode, message: str, cause: str) -> None:
+    INVALID = "invalid"
+    UNAUTHENTICATED = "unauthenticated"
+    NOT_FOUND = "not_found"
+    TOO_LARGE = "too_large"
+    QUEUE_FULL = "queue_full"
+    UNAVAILABLE = "unavailable"
+    CANCELLED = "cancelled"
+    DEADLINE = "deadline"
+    FAILED = "failed"
+
+
+class Refusal(Exception):
+    """Ends a call. `cause` is a short name for the metrics, `param` the field that was wrong."""
+
+    def __init__(self, kind: Kind, message: str, cause: str, param: str | None = None) -> None:
         super().__init__(message)
-        self.status = status
+        self.kind = kind
         self.message = message
         self.cause = cause
+        self.param = param
 
 
-def invalid(message: str) -> Refusal:
+def invalid(message: str, param: str | None = None) -> Refusal:
     """The request asks for something that can never be served as it is."""
-    return Refusal(grpc.StatusCode.INVALID_ARGUMENT, message, "invalid")
+    return Refusal(Kind.INVALID, message, "invalid", param)
 
 
 def not_admitted(error: Refused) -> Refusal:
     """The scheduler did not take the request in."""
     if isinstance(error, QueueFull):
-        return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), "queue_full")
+        return Refusal(Kind.QUEUE_FULL, str(error), "queue_full")
     cause = "engine_lost" if isinstance(error, EngineLost) else "shutdown"
-    return Refusal(grpc.StatusCode.UNAVAILABLE, str(error), cause)
+    return Refusal(Kind.UNAVAILABLE, str(error), cause)
 
 
 def failed(failure: Failure) -> Refusal:
     """A request that was taken in failed later."""
-    return Refusal(_STATUS[failure.cause], failure.message, failure.cause.value)
+    return Refusal(_KINDS[failure.cause], failure.message, failure.cause.value)
 
 
-_STATUS = {
-    Cause.CANCELLED: grpc.StatusCode.CANCELLED,
-    Cause.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
-    Cause.REJECTED: grpc.StatusCode.INTERNAL,
-    Cause.ENGINE_LOST: grpc.StatusCode.INTERNAL,
-    Cause.SHUTDOWN: grpc.StatusCode.UNAVAILABLE,
+_KINDS = {
+    Cause.CANCELLED: Kind.CANCELLED,
+    Cause.DEADLINE: Kind.DEADLINE,
+    Cause.REJECTED: Kind.FAILED,
+    Cause.ENGINE_LOST: Kind.FAILED,
+    Cause.SHUTDOWN: Kind.UNAVAILABLE,
 }

@@ -1,4 +1,4 @@
-"""The server as a whole: gRPC, health, reflection, metrics, and the engine loop behind them."""
+"""The server as a whole: gRPC, HTTP, health, metrics, and the engine loop behind them."""
 
 import asyncio
 import logging
@@ -13,7 +13,10 @@ from prometheus_client import start_http_server
 
 from protos import orchestrator_pb2 as pb
 from protos import orchestrator_pb2_grpc as pb_grpc
+from server.api.completions import Completions
 from server.api.config import ServerConfig
+from server.api.http import HttpService
+from server.api.key_check import KeyCheck
 from server.api.metrics import Metrics
 from server.api.orchestrator import Orchestrator
 from server.api.streams import Streams
@@ -42,6 +45,7 @@ class Server:
         self.config = config or ServerConfig()
         self.metrics = Metrics()
         self.port = self.config.port
+        self.http_port = self.config.http_port
         self.metrics_port = self.config.metrics_port
         self._loop = asyncio.get_running_loop()
         self._streams = Streams(self._loop, self.metrics.count)
@@ -53,16 +57,28 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._metrics_http: tuple[WSGIServer, Thread] | None = None
         self._stopped = asyncio.Event()
-        self._grpc = self._make_grpc(engine, tokenizer)
+        self._completions = Completions(
+            self.engine_loop,
+            engine.shape,
+            self._streams,
+            tokenizer,
+            self.config,
+            self.metrics,
+            self._executor,
+        )
+        self._grpc = self._make_grpc()
+        self._http: HttpService | None = None
 
     async def start(self) -> None:
-        """Opens the ports and starts the engine loop. `port` and `metrics_port` tell the real
-        ports afterwards. Raises OSError when a port cannot be had.
+        """Opens the ports and starts the engine loop. `port`, `http_port` and `metrics_port` tell
+        the real ports afterwards. Raises OSError when a port cannot be had.
         """
         await self._set_health(_SERVING)
         self.port = self._bind(self.config.host, self.config.port)
         if self.config.metrics_port is not None:
             self._start_metrics(self.config.metrics_host, self.config.metrics_port)
+        if self.config.http_port is not None:
+            await self._start_http(self.config.host, self.config.http_port)
         self.engine_loop.start()
         await self._grpc.start()
         _logger.info("listening on %s", self.address)
@@ -71,6 +87,14 @@ class Server:
     def address(self) -> str:
         """host:port of the gRPC server."""
         return _join(self.config.host, self.port)
+
+    @property
+    def http_url(self) -> str | None:
+        """Where HTTP is served, or None."""
+        if self.http_port is None:
+            return None
+        scheme = "http" if self.config.certificate is None else "https"
+        return f"{scheme}://{_join(self.config.host, self.http_port)}"
 
     async def wait(self) -> None:
         """Returns once `stop` is done."""
@@ -85,7 +109,10 @@ class Server:
         drained = await asyncio.to_thread(self.engine_loop.drain, drain_seconds)
         if not await asyncio.to_thread(self.engine_loop.stop):
             _logger.error("the device does not answer; its thread is left behind")
-        await self._grpc.stop(_GOODBYE_SECONDS)
+        goodbyes = [self._grpc.stop(_GOODBYE_SECONDS)]
+        if self._http is not None:
+            goodbyes.append(self._http.stop())
+        await asyncio.gather(*goodbyes)
         if self._metrics_http is not None:
             http, thread = self._metrics_http
             await asyncio.to_thread(http.shutdown)
@@ -95,8 +122,10 @@ class Server:
         self._stopped.set()
         return drained
 
-    def _make_grpc(self, engine: Engine, tokenizer: Tokenizer | None) -> grpc.aio.Server:
+    def _make_grpc(self) -> grpc.aio.Server:
+        keys = self.config.keys
         server = grpc.aio.server(
+            interceptors=[KeyCheck(keys, self.metrics)] if keys is not None else [],
             options=[
                 ("grpc.max_receive_message_length", self.config.max_message_bytes),
                 # Otherwise a second server on the same port starts and takes half of the calls.
@@ -105,18 +134,9 @@ class Server:
                 # over 1000; our own bounded queue answers them with a reason.
                 ("grpc.server.max_pending_requests", _PENDING),
                 ("grpc.server.max_pending_requests_hard_limit", _PENDING),
-            ]
+            ],
         )
-        orchestrator = Orchestrator(
-            self.engine_loop,
-            engine.shape,
-            self._streams,
-            tokenizer,
-            self.config,
-            self.metrics,
-            self._executor,
-        )
-        pb_grpc.add_OrchestratorServicer_to_server(orchestrator, server)
+        pb_grpc.add_OrchestratorServicer_to_server(Orchestrator(self._completions), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
@@ -125,9 +145,19 @@ class Server:
     def _bind(self, host: str, port: int) -> int:
         address = _join(host, port)
         try:
-            return self._grpc.add_insecure_port(address)
+            if self.config.certificate is None:
+                return self._grpc.add_insecure_port(address)
+            return self._grpc.add_secure_port(address, self.config.certificate.for_grpc())
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}; is the port taken? ({error})") from error
+
+    async def _start_http(self, host: str, port: int) -> None:
+        self._http = HttpService(self._completions)
+        try:
+            self.http_port = await self._http.start(host, port)
+        except OSError as error:
+            address = _join(host, port)
+            raise OSError(f"cannot serve HTTP on {address}: {error.strerror}") from error
 
     def _start_metrics(self, host: str, port: int) -> None:
         try:

@@ -12,6 +12,7 @@ class StopFilter:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
+        self._firsts = frozenset(stop[0] for stop in stops)
         self._longest = max(map(len, stops), default=0)
         self._held = ""
         self.met = False
@@ -41,6 +42,8 @@ class StopFilter:
 
     def _start_of_hold(self, text: str) -> int:
         for start in range(max(0, len(text) - self._longest + 1), len(text)):
+            if text[start] not in self._firsts:
+                continue
             tail = text[start:]
             if any(stop.startswith(tail) for stop in self._stops):
                 return start

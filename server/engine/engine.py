@@ -18,6 +18,7 @@ from server.engine.config import EngineConfig
 from server.engine.memory import MemoryPlan
 from server.engine.protocol import EngineShape, Finish, PrefillChunk, PrefillSize, Token
 from server.engine.steps import FULL, NOTHING, STOPPED, Steps
+from server.engine.summary import EngineSummary
 from server.models.parameters import Parameters
 from server.models.spec import ModelSpec
 from server.quant import kv
@@ -167,6 +168,25 @@ class JaxEngine:
     def temporaries(self) -> int:
         """Bytes of scratch memory of the largest compiled program, per device."""
         return max(_temporary_bytes(program) for program in self.programs.values())
+
+    @property
+    def summary(self) -> EngineSummary:
+        """What this engine is and holds."""
+        plan, config = self._plan, self._plan.config
+        devices = plan.mesh.devices.ravel()
+        needed = plan.memory(self._parameters)
+        return EngineSummary(
+            model=plan.model.name,
+            device_kind=devices[0].device_kind,
+            devices=len(devices),
+            slots=config.slots,
+            cache_length=config.cache_length,
+            parameters=plan.model.parameters,
+            weight_bytes=needed.weights * len(devices),
+            cache_bytes_per_position=needed.cache
+            * len(devices)
+            // (config.slots * config.cache_length),
+        )
 
     def prefill(self, chunks: Sequence[PrefillChunk]) -> DeviceStep:
         """See `protocol.Engine`."""
