@@ -1,31 +1,21 @@
-"""`python -m client.benchmark`: replays prompts against a server and prints a table."""
+"""`python -m client.benchmark`: asks a server what a workload asks and prints a table."""
 
-import asyncio
 import sys
 from collections.abc import Sequence
-from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from client.errors import NotReadyError, UsageError
-from client.load.arrivals import arrival_times
-from client.load.progress import Progress
-from client.load.replay import Replay, replay
+from client.load.files import allow_many_files
+from client.load.saturation import Probe, Search, SearchSettings
+from client.measure import Reader, measure, say
 from client.options import Options, parse_options
-from client.results.records import build_records
-from client.results.run import Run, Warmup
-from client.results.store import prepare, save
-from client.results.table import render_table
-from client.targets.exchange import OK
-from client.targets.jetstream import JetStreamTarget
-from client.targets.target import Target
-from client.workloads.hub import load_hub_sharegpt
-from client.workloads.prompt import Prompt
-from client.workloads.selection import Selection, sample_by_length, select
-from client.workloads.sharegpt import prompts_from, read_sharegpt
-from tokenization import Tokenizer, default_model_path, load_tokenizer
+from client.results.run import Run
+from client.results.store import prepare, save, save_curve
+from client.results.table import render_curve, render_table
+from client.workloads.build import build_workload
+from tokenization import default_model_path, load_tokenizer
 
-COMPLETED, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+COMPLETED, SOME_FAILED, BAD_INPUT, INVALID, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,103 +24,88 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(options)
     except (UsageError, NotReadyError) as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         return BAD_INPUT
     except KeyboardInterrupt:
-        _say("interrupted before anything was measured")
+        say("interrupted before anything was measured")
         return INTERRUPTED
 
 
 def _run(options: Options) -> int:
-    prepare(options.result_dir)
-    if options.request_outputs_path is not None:
-        prepare(options.request_outputs_path.parent)
-    tokenizer, path = _load_tokenizer(options.tokenizer)
-    selection = _load_prompts(options, tokenizer)
-    _say(selection.describe())
-    run = asyncio.run(_measure(options, selection, tokenizer, path))
+    prepare(options.results.folder)
+    if options.results.outputs_path is not None:
+        prepare(options.results.outputs_path.parent)
+    reader = _load_tokenizer(options.tokenizer)
+    allow_many_files()
+    if options.search is not None:
+        return _search(options, options.search, reader)
+    run, path = _once(options, reader)
+    return BAD_INPUT if path is None else _status(run)
+
+
+def _once(options: Options, reader: Reader) -> tuple[Run, Path | None]:
+    workload = build_workload(
+        options.workload, reader.tokenizer, options.prompts, options.load.seed
+    )
+    say(workload.description)
+    run = measure(options.for_sessions(workload.sessions), workload, reader)
     print(render_table(run), flush=True)
     try:
-        _say(f"record: {save(run)}")
+        path = save(run)
     except OSError as error:
-        _say(f"error: cannot write the record: {error}")
-        return BAD_INPUT
-    if run.interrupted:
-        return INTERRUPTED
-    return COMPLETED if run.complete else SOME_FAILED
+        say(f"error: cannot write the record: {error}")
+        return run, None
+    say(f"record: {path}")
+    return run, path
 
 
-def _load_tokenizer(path: Path | None) -> tuple[Tokenizer, Path]:
+def _search(options: Options, settings: SearchSettings, reader: Reader) -> int:
+    """Runs at one rate after another; what was measured is kept whatever comes."""
+    search, runs, status = Search(settings), [], COMPLETED
+    try:
+        while (rate := search.next_rate()) is not None:
+            say(f"probing {rate:.3g} requests/s")
+            run, path = _once(options.at_rate(rate, settings.requests(rate)), reader)
+            if path is None:
+                status = BAD_INPUT
+                break
+            if run.interrupted:
+                raise KeyboardInterrupt
+            runs.append((run, path))
+            search.probes.append(_judge(run, rate, settings))
+    except NotReadyError as error:
+        say(f"error: {error}")
+        status = BAD_INPUT
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    if not runs:
+        return status
+    print(render_curve(search, [run for run, _ in runs]), flush=True)
+    say(f"curve: {save_curve(search, runs)}")
+    return status
+
+
+def _judge(run: Run, rate: float, settings: SearchSettings) -> Probe:
+    share = run.figures["goodput_share"] or 0.0
+    ours = run.verdict == "INVALID"
+    met = share >= settings.good_share and not ours
+    return Probe(rate, met, run.figures["p99_e2el_ms"], ours)
+
+
+def _load_tokenizer(path: Path | None) -> Reader:
     try:
         path = path or default_model_path()
-        return load_tokenizer(path), path
+        return Reader(load_tokenizer(path), path)
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot load the tokenizer: {error}") from error
 
 
-def _load_prompts(options: Options, tokenizer: Tokenizer) -> Selection:
-    if options.dataset == "sharegpt-hub":
-        conversations = load_hub_sharegpt()
-    else:
-        conversations = read_sharegpt(options.dataset_path or _sample_path())
-    read = partial(prompts_from, rules=options.rules, tokenizer=tokenizer)
-    return select(conversations, read, options.num_prompts, options.seed, options.repeat)
-
-
-def _sample_path() -> Path:
-    return Path(__file__).resolve().parents[1] / "datasets" / "sample_sharegpt.json"
-
-
-async def _measure(options: Options, selection: Selection, tokenizer: Tokenizer, path: Path) -> Run:
-    prompts, target = selection.prompts, JetStreamTarget(options.target)
-    try:
-        await target.open(_say)
-        warmup = await _warm_up(options, target, prompts)
-        offsets = arrival_times(len(prompts), options.request_rate, options.seed).tolist()
-        date = datetime.now()
-        measured = await _replay(options, target, prompts, offsets, "requests")
-    finally:
-        await target.close()
-    answers = [target.read(exchange) for exchange in measured.exchanges]
-    count = partial(tokenizer.encode, bos=False)
-    return Run(
-        options=options,
-        selection=selection,
-        records=build_records(prompts, measured.exchanges, answers, measured.start, count),
-        warmup=warmup,
-        interrupted=measured.interrupted,
-        elapsed=measured.end - measured.start,
-        cpu=measured.cpu,
-        date=date,
-        model=options.model or path.stem,
-        tokenizer=str(path),
-    )
-
-
-async def _warm_up(options: Options, target: Target, prompts: Sequence[Prompt]) -> Warmup:
-    if options.warmup_mode == "none":
-        return Warmup()
-    chosen = sample_by_length(prompts) if options.warmup_mode == "sampled" else prompts
-    warmed = await _replay(options, target, chosen, [0.0] * len(chosen), "warm-up")
-    if warmed.interrupted:
-        raise KeyboardInterrupt
-    failed = sum(exchange.status != OK for exchange in warmed.exchanges)
-    return Warmup(sent=len(chosen), failed=failed)
-
-
-async def _replay(
-    options: Options,
-    target: Target,
-    prompts: Sequence[Prompt],
-    offsets: Sequence[float],
-    label: str,
-) -> Replay:
-    progress = Progress(label, options.show_progress)
-    return await replay(target, prompts, offsets, options.target.request_timeout, progress)
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+def _status(run: Run) -> int:
+    if run.interrupted:
+        return INTERRUPTED
+    if run.verdict == "INVALID":
+        return INVALID
+    return COMPLETED if run.complete else SOME_FAILED
 
 
 if __name__ == "__main__":

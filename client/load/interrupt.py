@@ -1,33 +1,78 @@
-"""Turns Ctrl-C into an event, so that what was measured can still be written."""
+"""Turns Ctrl-C into a request to stop, so that what was measured can still be written."""
 
 import asyncio
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Self
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class LoopInterrupt:
+    """While `cancels` is set, an interrupt cancels that; otherwise it asks to stop."""
+
+    def __init__(self) -> None:
+        self.cancels: asyncio.Future[Any] | None = None
 
 
 @contextmanager
-def interrupt_event() -> Iterator[asyncio.Event]:
-    """An event that is set by the first SIGINT or SIGTERM; a second one acts as ever.
+def interrupt_event(stop: Callable[[], None]) -> Iterator[LoopInterrupt]:
+    """Calls `stop` in the running loop on the first SIGINT or SIGTERM; a second one acts as ever.
 
-    Outside the main thread, where Python takes no signals, it is never set.
+    Outside the main thread, where Python takes no signals, it is never called.
     """
-    loop, event = asyncio.get_running_loop(), asyncio.Event()
+    loop, interrupt = asyncio.get_running_loop(), LoopInterrupt()
     if threading.current_thread() is not threading.main_thread():
-        yield event
+        yield interrupt
         return
-    signals = (signal.SIGINT, signal.SIGTERM)
 
-    def stop() -> None:
-        event.set()
-        for number in signals:
+    def hear() -> None:
+        for number in _SIGNALS:
             loop.remove_signal_handler(number)
+        if interrupt.cancels is not None:
+            interrupt.cancels.cancel()
+        else:
+            stop()
 
-    for number in signals:
-        loop.add_signal_handler(number, stop)
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, hear)
     try:
-        yield event
+        yield interrupt
     finally:
-        for number in signals:
+        for number in _SIGNALS:
             loop.remove_signal_handler(number)
+
+
+class Interrupt:
+    """Without a loop: `is_set` after the first SIGINT or SIGTERM; a second one acts as ever."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._before: dict[int, Any] = {}
+
+    @staticmethod
+    def ignore() -> None:
+        """This process leaves SIGINT and SIGTERM to another one that tells it."""
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                self._before[number] = signal.signal(number, self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.is_set = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()

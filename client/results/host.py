@@ -10,6 +10,7 @@ from typing import Any
 def describe_host() -> dict[str, Any]:
     """Versions, processor and cores this process may use."""
     return {
+        "node": platform.node(),
         "python": platform.python_version(),
         "grpc": _version("grpcio"),
         "loadstone": _version("loadstone"),

@@ -30,8 +30,8 @@ def _counted_by_text(done: Sequence[Record]) -> str | None:
     if not count:
         return None
     return (
-        f"{count} answers brought text without token ids: their tokens were counted with the "
-        "client's tokenizer"
+        f"{count} answers brought text without token ids or usage: their tokens were counted with "
+        "the client's tokenizer"
     )
 
 

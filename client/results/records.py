@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from client.targets.exchange import OK, Answer, Exchange
+from client.load.share import ShareResult
+from client.targets.exchange import OK, Answer, Exchange, Piece
 from client.workloads.prompt import Prompt
 
 EMPTY = "empty stream"
@@ -26,7 +27,9 @@ class CountedBy(Enum):
 
     # The ids in the messages.
     TOKEN_IDS = "token_ids"
-    # The client's tokenizer over the text, where the server sends no ids.
+    # The server's own count, where it sends text without ids.
+    USAGE = "usage"
+    # The client's tokenizer over the text, where the server sends neither.
     TOKENIZER = "tokenizer"
 
 
@@ -66,9 +69,7 @@ class Record:
 
 def build_records(
     prompts: Sequence[Prompt],
-    exchanges: Sequence[Exchange],
-    answers: Sequence[Answer],
-    start: float,
+    results: Sequence[ShareResult],
     encode: Callable[[str], Sequence[int]],
 ) -> tuple[Record, ...]:
     """Puts together what was asked, when, and what came back; one record for each prompt.
@@ -76,13 +77,15 @@ def build_records(
     `encode` counts the tokens of answers that bring text only. A stream that ends well but without
     a token is a failure, and so is one without a finish reason where the server gives reasons.
     """
-    gives_reasons = any(answer.finish for answer in answers)
-    return tuple(
-        _record(index, prompt, exchange, answer, start, encode, gives_reasons)
-        for index, (prompt, exchange, answer) in enumerate(
-            zip(prompts, exchanges, answers, strict=True)
-        )
-    )
+    gives_reasons = any(answer.finish for result in results for answer in result.answers)
+    records: dict[int, Record] = {}
+    for result in results:
+        for index, exchange, answer in zip(
+            result.indices, result.exchanges, result.answers, strict=True
+        ):
+            prompt = prompts[index]
+            records[index] = _record(index, prompt, exchange, answer, encode, gives_reasons)
+    return tuple(records[index] for index in sorted(records))
 
 
 def _record(
@@ -90,24 +93,25 @@ def _record(
     prompt: Prompt,
     exchange: Exchange,
     answer: Answer,
-    start: float,
     encode: Callable[[str], Sequence[int]],
     gives_reasons: bool,
 ) -> Record:
     arrivals, counted_by = count_tokens(answer, encode)
-    outcome, cause = _outcome(exchange, bool(arrivals), gives_reasons and not answer.finish)
+    outcome, cause, detail = _outcome(
+        exchange, answer, bool(arrivals), gives_reasons and not answer.finish
+    )
     return Record(
         index=index,
         prompt_id=prompt.id,
         prompt_tokens=len(prompt.token_ids),
         max_tokens=prompt.max_tokens,
-        scheduled=_since(start, exchange.scheduled),
-        sent=_since(start, exchange.sent),
-        ended=_since(start, exchange.ended),
-        arrivals=tuple((time - start, count) for time, count in arrivals),
+        scheduled=exchange.scheduled,
+        sent=exchange.sent,
+        ended=exchange.ended,
+        arrivals=tuple(arrivals),
         outcome=outcome,
         cause=cause,
-        detail=exchange.detail,
+        detail=detail,
         counted_by=counted_by,
         text="".join(piece.text for piece in answer.pieces),
         token_ids=tuple(token for piece in answer.pieces for token in piece.token_ids),
@@ -124,38 +128,52 @@ def count_tokens(
 ) -> tuple[list[tuple[float, int]], CountedBy]:
     """(time, tokens) of every message that brought any, and where the counts come from.
 
-    Text without ids is tokenized as a whole and its tokens are laid over the messages in
-    proportion to their characters: the pieces tokenized one by one would give too many.
+    Text without ids: as many tokens as the server says, one for each message where there are as
+    many messages (some bring a token that makes no text yet); otherwise laid over the messages in
+    proportion to their characters. Where it says nothing the whole text is tokenized: the pieces
+    tokenized one by one would give too many.
     """
     if any(piece.token_ids for piece in answer.pieces):
         found = [(piece.time, len(piece.token_ids)) for piece in answer.pieces if piece.token_ids]
         return found, CountedBy.TOKEN_IDS
+    said = answer.completion_tokens
     texts = [piece for piece in answer.pieces if piece.text]
+    if said:
+        for pieces in (answer.pieces, texts):
+            if len(pieces) == said:
+                return [(piece.time, 1) for piece in pieces], CountedBy.USAGE
     if not texts:
         return [], CountedBy.TOKEN_IDS
+    if said:
+        return _laid_over(texts, said), CountedBy.USAGE
     whole = "".join(piece.text for piece in texts)
-    total = max(len(encode(whole)), 1)
+    return _laid_over(texts, max(len(encode(whole)), 1)), CountedBy.TOKENIZER
+
+
+def _laid_over(texts: Sequence[Piece], total: int) -> list[tuple[float, int]]:
+    whole = sum(len(piece.text) for piece in texts)
     counts, characters, before = [], 0, 0
     for piece in texts:
         characters += len(piece.text)
         # Rounded up: the first text brings the first token.
-        upto = -(-total * characters // len(whole))
+        upto = -(-total * characters // whole)
         counts.append((piece.time, upto - before))
         before = upto
-    return [(time, count) for time, count in counts if count], CountedBy.TOKENIZER
+    return [(time, count) for time, count in counts if count]
 
 
-def _outcome(exchange: Exchange, has_tokens: bool, lacks_reason: bool) -> tuple[Outcome, str]:
+def _outcome(
+    exchange: Exchange, answer: Answer, has_tokens: bool, lacks_reason: bool
+) -> tuple[Outcome, str, str]:
     if exchange.status is None:
-        return (Outcome.UNFINISHED if exchange.sent is not None else Outcome.NOT_SENT), ""
+        outcome = Outcome.UNFINISHED if exchange.sent is not None else Outcome.NOT_SENT
+        return outcome, "", ""
+    if answer.failure is not None:
+        return Outcome.FAILED, *answer.failure
     if exchange.status != OK:
-        return Outcome.FAILED, exchange.status
+        return Outcome.FAILED, exchange.status, exchange.detail
     if not has_tokens:
-        return Outcome.FAILED, EMPTY
+        return Outcome.FAILED, EMPTY, ""
     if lacks_reason:
-        return Outcome.FAILED, TRUNCATED
-    return Outcome.COMPLETED, ""
-
-
-def _since(start: float, time: float | None) -> float | None:
-    return None if time is None else time - start
+        return Outcome.FAILED, TRUNCATED, ""
+    return Outcome.COMPLETED, "", ""

@@ -1,20 +1,23 @@
-"""One request under way: what was sent, and every message that came back."""
+"""One request under way: what was sent, and everything that came back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 OK = "OK"
 TIMEOUT = "timeout"
 CONNECTION_LOST = "connection lost"
 STREAM_REFUSED = "stream refused"
 STREAM_RESET = "stream reset"
+MALFORMED = "malformed answer"
+CLIENT_LIMIT = "client out of files or ports"
 
 
 @dataclass(slots=True)
 class Exchange:
     """Filled in by a target while the clock runs; read after the run. Times: `time.perf_counter()`.
 
-    It holds raw bytes, so that almost all parsing waits until nothing is being measured.
+    It holds what came as it came, so that almost all parsing waits until nothing is measured.
     """
 
     # When the load plan wanted it sent, and when it was.
@@ -22,22 +25,23 @@ class Exchange:
     sent: float | None = None
     # When the stream ended, whatever the reason; None while it is open.
     ended: float | None = None
-    # (arrival time, message) in order, empty messages included.
-    arrivals: list[tuple[float, bytes]] = field(default_factory=list)
-    # Tokens so far, for the progress line only.
+    # (arrival time, content) in order. What the content is, the target knows: bytes from a wire.
+    arrivals: list[tuple[float, Any]] = field(default_factory=list)
+    # Roughly the tokens so far, for the progress line only.
     tokens: int = 0
     # OK, or the cause of the failure; None while the stream is open.
     status: str | None = None
     detail: str = ""
 
     def end(self, time: float, status: str, detail: str = "") -> None:
-        """Closes the exchange."""
-        self.ended, self.status, self.detail = time, status, detail
+        """Closes the exchange; only the first end counts."""
+        if self.status is None:
+            self.ended, self.status, self.detail = time, status, detail
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The content of one message."""
+    """What one message brought."""
 
     time: float
     token_ids: Sequence[int]
@@ -49,7 +53,8 @@ class Answer:
     """An exchange's messages, parsed. None where the server did not say.
 
     `prompt_tokens` and `completion_tokens` are the server's own counts. `queue` and `prefill` are
-    its own timings, seconds.
+    its own timings, seconds. `failure` is a (cause, detail) found in the content of a stream that
+    ended well on the wire.
     """
 
     pieces: Sequence[Piece]
@@ -58,3 +63,4 @@ class Answer:
     completion_tokens: int | None = None
     queue: float | None = None
     prefill: float | None = None
+    failure: tuple[str, str] | None = None

@@ -3,10 +3,12 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from client.errors import UsageError
 from client.workloads.prompt import Prompt
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Selection:
 
 
 def select(
-    conversations: Sequence[dict[str, Any]],
-    read: Callable[[Iterator[dict[str, Any]]], Iterator[Prompt]],
+    conversations: Sequence[Item],
+    read: Callable[[Iterator[Item]], Iterator[Prompt]],
     count: int,
     seed: int,
     repeat: bool,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from client.errors import UsageError
+from client.workloads.encoding import encode_text
 from client.workloads.prompt import Prompt
 from tokenization import Tokenizer, TokenizerError
 
@@ -63,7 +64,7 @@ def read_sharegpt(path: Path) -> list[dict[str, Any]]:
             f"{path}: a ShareGPT file is a list of conversations; this is a {type(data).__name__}"
         )
     for number, entry in enumerate(data):
-        problem = _problem(entry)
+        problem = problem_of(entry)
         if problem:
             raise UsageError(f"{path}: entry {number}: {problem}")
     return data
@@ -77,7 +78,7 @@ def prompts_from(
     Raises `UsageError` for a conversation that is not of ShareGPT form.
     """
     for number, conversation in enumerate(conversations):
-        problem = _problem(conversation)
+        problem = problem_of(conversation)
         if problem:
             raise UsageError(f"conversation {conversation_id(conversation, number)}: {problem}")
         prompt = _prompt(conversation, conversation_id(conversation, number), rules, tokenizer)
@@ -91,11 +92,17 @@ def conversation_id(conversation: Any, number: int) -> str:
     return str(number if given is None else given)
 
 
-def _problem(entry: Any) -> str | None:
+def starts_with(speaker: str, starter: str) -> bool:
+    """Whether a conversation that this speaker starts is to be used."""
+    return speaker in ("human", "gpt") if starter == "both" else speaker == starter
+
+
+def problem_of(entry: Any, all_turns: bool = False) -> str | None:
+    """What is wrong with the form of a conversation's first two turns, or of all; None: nothing."""
     turns = entry.get("conversations") if isinstance(entry, dict) else None
     if not isinstance(turns, list):
         return 'no list "conversations"'
-    for turn in turns[:2]:
+    for turn in turns if all_turns else turns[:2]:
         if not isinstance(turn, dict):
             return "a turn is not an object"
         for key in ("from", "value"):
@@ -108,7 +115,7 @@ def _prompt(
     conversation: dict[str, Any], name: str, rules: ShareGPTRules, tokenizer: Tokenizer
 ) -> Prompt | None:
     turns = conversation["conversations"]
-    if len(turns) < 2 or not _starts_with(turns[0]["from"], rules.starter):
+    if len(turns) < 2 or not starts_with(turns[0]["from"], rules.starter):
         return None
     try:
         prompt = _tokenized(turns[0]["value"], turns[1]["value"], name, rules, tokenizer)
@@ -122,18 +129,14 @@ def _tokenized(
 ) -> Prompt:
     if rules.chat_template:
         text = _templated(text, tokenizer)
-        # A template writes its own beginning of sequence where the model wants one.
-        token_ids = tokenizer.encode(text, bos=False)
-    else:
-        token_ids = tokenizer.encode(text)
-    has_bos = bool(token_ids) and token_ids[0] == tokenizer.bos_id
+    encoded = encode_text(text, tokenizer, templated=rules.chat_template)
     reference_tokens = len(tokenizer.encode(reference, bos=False))
     return Prompt(
         id=name,
-        text=text,
-        token_ids=tuple(token_ids),
-        ids_have_bos=has_bos,
-        text_has_bos=has_bos and rules.chat_template,
+        text=encoded.text,
+        token_ids=encoded.token_ids,
+        ids_have_bos=encoded.ids_have_bos,
+        text_has_bos=encoded.text_has_bos,
         max_tokens=rules.max_output_length or reference_tokens,
         reference=reference,
         reference_tokens=reference_tokens,
@@ -153,7 +156,3 @@ def _fits(prompt: Prompt, rules: ShareGPTRules) -> bool:
         and prompt.reference_tokens >= _MIN_REFERENCE
         and length + prompt.max_tokens <= rules.max_target_length
     )
-
-
-def _starts_with(speaker: str, starter: str) -> bool:
-    return speaker in ("human", "gpt") if starter == "both" else speaker == starter

@@ -1,6 +1,10 @@
 """Everything a run asks, fixed before it starts."""
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+import numpy as np
 
 from client.workloads.prompt import Prompt
 from client.workloads.session import Session
@@ -22,3 +26,45 @@ class Workload:
     def prompts(self) -> tuple[Prompt, ...]:
         """Every request, session by session."""
         return tuple(prompt for session in self.sessions for prompt in session.turns)
+
+    def digest(self) -> str:
+        """SHA-256 over every request in order, in hexadecimal: equal for equal workloads.
+
+        It covers ids, texts, token ids, max_tokens, messages, delays and due times; the same on
+        every machine.
+        """
+        state = hashlib.sha256()
+        for session in self.sessions:
+            for part in _session_parts(session):
+                # With its length before it, no part can pass for the end of another.
+                state.update(len(part).to_bytes(8, "little"))
+                state.update(part)
+        return state.hexdigest()
+
+
+def _session_parts(session: Session) -> Iterator[bytes]:
+    yield _bytes(session.id)
+    yield _floats(session.delays)
+    yield b"" if session.due is None else _floats((session.due,))
+    yield _integers((len(session.turns),))
+    for prompt in session.turns:
+        yield _bytes(prompt.id)
+        yield _bytes(prompt.text)
+        yield _integers(prompt.token_ids)
+        yield _integers((prompt.max_tokens, len(prompt.messages)))
+        for role, content in prompt.messages:
+            yield _bytes(role)
+            yield _bytes(content)
+
+
+def _bytes(text: str) -> bytes:
+    # Half a surrogate pair has no UTF-8; a JSON file can hold one.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _integers(values: tuple[int, ...]) -> bytes:
+    return np.array(values, dtype="<i8").tobytes()
+
+
+def _floats(values: tuple[float, ...]) -> bytes:
+    return np.array(values, dtype="<f8").tobytes()

@@ -1,0 +1,1 @@
+"""How far off this client's own clock readings are on this host."""

@@ -1,0 +1,192 @@
+"""Runs a share: sends what is due, collects what comes, on one event loop."""
+
+import asyncio
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from client.load.health import LoopWatch, WorkerHealth
+from client.load.quiet import garbage_collection_held
+from client.load.share import Share, ShareResult, Tally
+from client.targets.exchange import OK, TIMEOUT, Answer, Exchange, Piece
+from client.targets.open import make_target
+from client.workloads.prompt import Prompt
+
+# Beyond every request's own time limit; only a target that ignores its limit gets here.
+_GRACE_SECONDS = 10.0
+# After so many sends in a row the loop reads what came, or a burst would make answers look late.
+_SENDS_IN_A_ROW = 8
+BEFORE = "earlier turn failed"
+
+
+class ShareRun:
+    """`open`, then `run`, then `close`, on the same event loop. `stop` may come at any time."""
+
+    def __init__(self, share: Share) -> None:
+        self._share = share
+        self._target = make_target(share.target)
+        self._exchanges = [[Exchange() for _ in session.turns] for session in share.sessions]
+        self._requests: list[list[Any]] = []
+        self._stop = asyncio.Event()
+        self._start = 0.0
+        self._tally = _Tallying([each for row in self._exchanges for each in row])
+
+    async def open(self, report: Callable[[str], None]) -> None:
+        """Connects, waits for the server, and builds the requests. Raises `NotReadyError`."""
+        await self._target.open(report)
+        self._requests = [
+            [self._target.build(prompt) for prompt in session.turns]
+            for session in self._share.sessions
+        ]
+
+    async def run(self, start_at: float) -> ShareResult:
+        """Measures from `start_at` (`time.time()`), and reads the answers when all have ended."""
+        # One clock in all workers of a machine; between machines as good as their time of day.
+        self._start = time.perf_counter() + (start_at - time.time())
+        with garbage_collection_held():
+            watch = LoopWatch()
+            interrupted, ended = await self._measure()
+            tokens = self.tally().tokens
+            requests = sum(each.sent is not None for row in self._exchanges for each in row)
+            health = watch.stop(requests, tokens, platform.node())
+        if not interrupted:
+            self._time_out_open(ended)
+        return self._result(ended, interrupted, health)
+
+    def stop(self) -> None:
+        """Ends the run soon; what is open stays open."""
+        self._stop.set()
+
+    def tally(self) -> Tally:
+        """How far the run is."""
+        return self._tally.now()
+
+    async def close(self) -> None:
+        """Lets go of the connections."""
+        await self._target.close()
+
+    async def _measure(self) -> tuple[bool, float]:
+        await self._until(0.0)
+        sending = asyncio.create_task(self._send_all())
+        stopping = asyncio.create_task(self._stop.wait())
+        limit = self._share.seconds + _GRACE_SECONDS
+        await asyncio.wait({sending, stopping}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        ended = time.perf_counter() - self._start
+        await _cancel(stopping, sending)
+        return self._stop.is_set(), ended
+
+    async def _send_all(self) -> None:
+        plan = self._share.plan
+        places = asyncio.Semaphore(plan.concurrency) if plan.concurrency else None
+        async with asyncio.TaskGroup() as group:
+            for number, due in enumerate(plan.due):
+                if due is not None:
+                    await self._until(due)
+                if number % _SENDS_IN_A_ROW == 0:
+                    await asyncio.sleep(0)
+                if places is not None:
+                    await places.acquire()
+                now = time.perf_counter() - self._start
+                if plan.stop_after is not None and now >= plan.stop_after:
+                    break
+                task = group.create_task(self._converse(number, now if due is None else due))
+                if places is not None:
+                    task.add_done_callback(lambda _: places.release())
+
+    async def _converse(self, number: int, due: float) -> None:
+        session, exchanges = self._share.sessions[number], self._exchanges[number]
+        for turn, exchange in enumerate(exchanges):
+            if turn:
+                ended = exchanges[turn - 1].ended
+                assert ended is not None
+                due = ended - self._start + session.delays[turn]
+                await self._until(due)
+            exchange.scheduled = self._start + due
+            await self._target.ask(self._request(number, turn), exchange)
+            if exchange.status != OK:
+                for later in exchanges[turn + 1 :]:
+                    later.end(time.perf_counter(), BEFORE, f"turn {turn + 1}: {exchange.status}")
+                return
+
+    def _request(self, number: int, turn: int) -> Any:
+        if not self._share.real_history or not turn:
+            return self._requests[number][turn]
+        answers = [self._target.read(each) for each in self._exchanges[number][:turn]]
+        texts = ["".join(piece.text for piece in answer.pieces) for answer in answers]
+        return self._target.build(with_answers(self._share.sessions[number].turns[turn], texts))
+
+    async def _until(self, due: float) -> None:
+        # Against the clock, not the previous request: lateness does not add up.
+        delay = self._start + due - time.perf_counter()
+        if delay > 0:
+            await asyncio.sleep(delay)
+
+    def _time_out_open(self, ended: float) -> None:
+        for exchange in (each for row in self._exchanges for each in row):
+            if exchange.status is None and exchange.sent is not None:
+                exchange.end(self._start + ended, TIMEOUT, "still open at the end of the run")
+
+    def _result(self, ended: float, interrupted: bool, health: WorkerHealth) -> ShareResult:
+        result = ShareResult([], [], [], ended, interrupted, health, self._start)
+        for indices, exchanges in zip(self._share.indices, self._exchanges, strict=True):
+            for index, exchange in zip(indices, exchanges, strict=True):
+                result.indices.append(index)
+                result.answers.append(_from_start(self._target.read(exchange), self._start))
+                result.exchanges.append(self._relative(exchange))
+        return result
+
+    def _relative(self, exchange: Exchange) -> Exchange:
+        times = (exchange.scheduled, exchange.sent, exchange.ended)
+        scheduled, sent, ended = (None if time is None else time - self._start for time in times)
+        return replace(exchange, scheduled=scheduled, sent=sent, ended=ended, arrivals=[])
+
+
+def with_answers(prompt: Prompt, answers: list[str]) -> Prompt:
+    """A later turn with what the model really said in place of the data set's answers."""
+    said = iter(answers)
+    messages = tuple(
+        (role, next(said, text)) if role == "assistant" else (role, text)
+        for role, text in prompt.chat
+    )
+    return replace(prompt, messages=messages)
+
+
+def _from_start(answer: Answer, start: float) -> Answer:
+    pieces = [Piece(piece.time - start, piece.token_ids, piece.text) for piece in answer.pieces]
+    return replace(answer, pieces=pieces)
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
+    for task in tasks:
+        # A fault in this program, unlike one of the server, is not part of the result.
+        if task.done() and not task.cancelled() and (fault := task.exception()):
+            raise fault
+
+
+class _Tallying:
+    """Counts exchanges; the ones that ended are counted once and not looked at again."""
+
+    def __init__(self, exchanges: list[Exchange]) -> None:
+        self._open = exchanges
+        self._ended = Tally()
+
+    def now(self) -> Tally:
+        still_open, tokens, in_flight = [], 0, 0
+        ended, failed, done = 0, 0, 0
+        for exchange in self._open:
+            if exchange.ended is None:
+                still_open.append(exchange)
+                tokens += exchange.tokens
+                in_flight += exchange.sent is not None
+            else:
+                done += exchange.tokens
+                ended += 1
+                failed += exchange.status != OK
+        self._open = still_open
+        self._ended += Tally(ended, failed, 0, done)
+        return self._ended + Tally(in_flight=in_flight, tokens=tokens)

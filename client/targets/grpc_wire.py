@@ -1,0 +1,65 @@
+"""What gRPC puts on HTTP/2: a header block, framed messages, a status."""
+
+import struct
+from collections.abc import Iterable, Mapping
+
+import hpack
+
+_CODES = (
+    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND",
+    "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED",
+    "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+)  # fmt: skip
+
+
+def code_name(text: str) -> str:
+    """The name of a `grpc-status`."""
+    return _CODES[int(text)] if text.isdigit() and int(text) < len(_CODES) else f"gRPC {text}"
+
+
+def request_headers(
+    authority: str, path: str, secure: bool, timeout: float, metadata: Mapping[str, str]
+) -> bytes:
+    """The header block of a call. It adds nothing to the compression's state: it can be reused."""
+    milliseconds = min(int(timeout * 1e3), 99_999_999)  # eight digits is gRPC's limit
+    fields = {
+        ":method": "POST",
+        ":scheme": "https" if secure else "http",
+        ":path": path,
+        ":authority": authority,
+        "te": "trailers",
+        "content-type": "application/grpc",
+        "user-agent": "loadstone",
+        "grpc-timeout": f"{milliseconds}m",
+    } | {name.lower(): value for name, value in metadata.items()}
+    fresh = hpack.Encoder()
+    return fresh.encode([hpack.NeverIndexedHeaderTuple(*pair) for pair in fields.items()])
+
+
+def framed(message: bytes) -> bytes:
+    """A message as gRPC sends it, uncompressed."""
+    return struct.pack(">BI", 0, len(message)) + message
+
+
+def messages(
+    arrivals: Iterable[tuple[float, bytes]],
+) -> tuple[list[tuple[float, bytes]], str]:
+    """(time of the last byte, message) of each message, however frames cut them.
+
+    With them what is wrong with the rest: "" when every byte belongs to a whole message.
+    """
+    found: list[tuple[float, bytes]] = []
+    rest = b""
+    for arrived, payload in arrivals:
+        data = rest + payload if rest else payload
+        at = 0
+        while len(data) - at >= 5:
+            compressed, length = struct.unpack_from(">BI", data, at)
+            if compressed:
+                return found, "a compressed message, which was not asked for"
+            if len(data) - at < 5 + length:
+                break
+            found.append((arrived, data[at + 5 : at + 5 + length]))
+            at += 5 + length
+        rest = data[at:]
+    return found, f"{len(rest)} bytes of a message that never became whole" if rest else ""
