@@ -225,6 +225,25 @@ def test_what_makes_a_comparison_doubtful_is_said(tmp_path, compared, changes, p
     assert main([str(first), str(second)]) in (0, 1)
 
 
+def test_runs_of_a_fixed_time_may_differ_in_how_many_they_sent(tmp_path, compared):
+    for at, count in enumerate((40, 44)):
+        write_run(tmp_path / f"loadstone-{at}.json", requests(count), num_prompts_asked=1000)
+    _, document = compared(tmp_path, tmp_path)
+    assert document["comparisons"][0]["warnings"] == []
+
+
+def test_the_same_workload_from_another_file_is_the_same(tmp_path, compared):
+    def run(name, path, digest):
+        settings = {"workload": {"dataset_path": path}}
+        return write_run(tmp_path / name, requests(), settings=settings, workload_digest=digest)
+
+    first = run("loadstone-a.json", "here.json", "aa")
+    _, document = compared(first, run("loadstone-b.json", "there.json", "aa"))
+    assert document["comparisons"][0]["warnings"] == []
+    _, document = compared(first, run("loadstone-c.json", "there.json", "bb"))
+    assert len(document["comparisons"][0]["warnings"]) == 2
+
+
 def test_goodput_can_be_counted_anew(tmp_path, compared):
     first = write_run(tmp_path / "loadstone-a.json", requests(200))
     second = write_run(tmp_path / "loadstone-b.json", requests(200, factor=1.5))
