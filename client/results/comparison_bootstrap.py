@@ -14,7 +14,7 @@ from client.results.records import Outcome, Record
 
 RESAMPLES = 1000
 # Values drawn over all resamples; gaps between tokens come by the million.
-_WORK = 200_000_000
+_WORK = 500_000_000
 _FEWEST_RESAMPLES = 100
 # Fewer requests say too little of what another run's would be.
 FEWEST_REQUESTS = 10

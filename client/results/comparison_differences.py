@@ -17,8 +17,8 @@ _MAY_VARY = ("workload_digest", "seed")
 # Where a server was and where results went do not change what was measured; the others are above.
 _BESIDE = (
     "server", "port", "host", "base_url", "result_dir", "result_filename", "label", "metadata",
-    "show_progress", "save_result", "save_detailed", "append_result", "save_request_outputs",
-    "request_outputs_path", "connect_timeout", "model", "num_prompts", "request_rate", "seed",
+    "show_progress", "save_result", "save_request_outputs", "request_outputs_path", "results",
+    "connect_timeout", "model", "num_prompts", "prompts", "request_rate", "rate", "seed",
     "burstiness", "max_concurrency",
 )  # fmt: skip
 _MOST_SETTINGS = 12
@@ -77,7 +77,12 @@ def _unlike(baseline: Side, other: Side) -> Iterator[str]:
 def _differing(one: Measured, another: Measured) -> Iterator[tuple[str, str, str]]:
     """(name, value, value) of what both records tell and tell differently."""
     first, second = _told(one), _told(another)
+    digest = first.get("workload_digest")
+    same_workload = digest is not None and digest == second.get("workload_digest")
     for name in first:
+        if same_workload and name.startswith("settings.workload."):
+            # What was asked is the same, whatever file it was read from.
+            continue
         if name in second and first[name] != second[name]:
             yield name, _short(first[name]), _short(second[name])
 
@@ -85,6 +90,9 @@ def _differing(one: Measured, another: Measured) -> Iterator[tuple[str, str, str
 def _told(run: Measured) -> dict[str, Any]:
     figures = run.figures
     told = {name: figures[name] for name in _ASKED if figures.get(name) is not None}
+    # A run of a fixed time sends more where the server is faster.
+    if "num_prompts_asked" in figures:
+        told["num_prompts"] = figures["num_prompts_asked"]
     # Two ways to write the same rate.
     if isinstance(told.get("request_rate"), int | float):
         told["request_rate"] = float(told["request_rate"])

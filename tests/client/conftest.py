@@ -9,8 +9,13 @@ from typing import Any
 import pytest
 import tokenizers
 from client_rig import ENVIRONMENT, Outcome, Server, benchmark_command, outcome, serving
+from hypothesis import settings
 
 from tokenization import Tokenizer, load_tokenizer
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("client", deadline=None)
+settings.load_profile("client")
 
 TEMPLATE = "{{ bos_token }}{% for m in messages %}[{{ m.content }}]{% endfor %}"
 

@@ -54,6 +54,13 @@ def test_an_interval_of_repeats_is_around_the_ratio_and_turns_over_with_it(first
         assert turned == pytest.approx((1 / high, 1 / low))
 
 
+def test_two_runs_a_side_by_hand():
+    """Relative variances of 0.02 each: Welch gives two degrees of freedom."""
+    reach = 4.3027 * math.sqrt(0.02 / 2 + 0.02 / 2)
+    expected = 2 * math.exp(-reach), 2 * math.exp(reach)
+    assert ratio_interval([9.0, 11.0], [18.0, 22.0]) == pytest.approx(expected, rel=1e-4)
+
+
 def test_a_side_of_one_run_is_taken_to_vary_as_the_other():
     alone = ratio_interval([100.0], [99.0, 101.0, 100.0])
     both = ratio_interval([99.0, 101.0, 100.0], [99.0, 101.0, 100.0])
