@@ -27,6 +27,10 @@ SHARED = [{"conversations": [{"from": "human", "value": "hi all"},
                              {"from": "gpt", "value": "hello"}]}]  # fmt: skip
 
 
+class LibraryError(Exception):
+    """What the library raises of its own."""
+
+
 @pytest.fixture
 def library(monkeypatch):
     """Stands in for `datasets`: notes the calls and answers with `rows`, or raises `fault`."""
@@ -40,6 +44,7 @@ def library(monkeypatch):
 
     module = ModuleType("datasets")
     module.load_dataset = module.load_from_disk = load
+    module.exceptions = SimpleNamespace(DatasetsError=LibraryError)
     monkeypatch.setitem(sys.modules, "datasets", module)
     return held
 
@@ -134,10 +139,19 @@ def test_a_file_of_another_kind_is_named(library, workload, tmp_path):
         workload(str(path))
 
 
-@pytest.mark.parametrize("fault", [FileNotFoundError("nowhere"), ValueError("no such split")])
+@pytest.mark.parametrize(
+    "fault", [FileNotFoundError("nowhere"), ValueError("no such split"), LibraryError("odd")]
+)
 def test_what_the_library_says_is_passed_on(library, workload, fault):
     library.fault = fault
     with pytest.raises(UsageError, match=f"cannot load some/set .*{fault}"):
+        workload()
+
+
+def test_the_cause_of_an_error_is_said_and_not_that_there_was_one(library, workload):
+    library.fault = LibraryError("an error occurred")
+    library.fault.__cause__ = ValueError("row 7\nis broken")
+    with pytest.raises(UsageError, match="from disk: row 7 is broken"):
         workload()
 
 

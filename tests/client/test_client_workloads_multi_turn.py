@@ -15,13 +15,16 @@ from tokenization import Tokenizer
 
 @pytest.fixture
 def workload(tmp_path, tokenizer):
-    def build(conversations, count=10, seed=0, using=tokenizer, turns=0, think_time=0.0, **given):
+    def build(
+        conversations, count=10, seed=0, using=tokenizer, turns=0, think_time=0.0,
+        count_sessions=False, **given,
+    ):  # fmt: skip
         path = tmp_path / "data.json"
         path.write_text(json.dumps(conversations))
         settings = WorkloadSettings(
             path=path, multi_turn=MultiTurn(turns, think_time), **{"repeat": False} | given
         )
-        return build_workload(settings, using, count, seed)
+        return build_workload(settings, using, count, seed, count_sessions)
 
     return build
 
@@ -129,6 +132,14 @@ def test_requests_are_counted_and_conversations_used_again(workload):
     assert "7 conversations (3 distinct) of up to 3 turns, 20 requests" in made.description
     assert len(workload(data, count=20).prompts) == 9
     assert len(workload(data, count=4).prompts) == 4
+
+
+def test_sessions_are_counted_when_asked(workload):
+    data = [talk("hello", "world", "how", "because", name=f"{n}") for n in range(3)]
+    made = workload(data, count=5, count_sessions=True, repeat=True)
+    assert [len(session.turns) for session in made.sessions] == [2] * 5
+    assert len({session.id for session in made.sessions[:3]}) == 3
+    assert len(workload(data, count=2, count_sessions=True).sessions) == 2
 
 
 def test_think_times_are_exponential_and_the_first_turn_does_not_wait(workload):

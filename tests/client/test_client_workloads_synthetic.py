@@ -66,6 +66,29 @@ def test_the_words_of_the_merging_tokenizer_prove_nothing(merging, smollm2, toke
     assert ordinary_vocabulary(tokenizer).proven
 
 
+def test_words_that_merge_over_spaces_are_checked_each_time(tmp_path):
+    letters = "abcdefgh"
+    words = [f" {first}{second}" for first in letters for second in letters]
+    starts = [f" {letter}" for letter in letters]
+    tokens = [" ", *letters, *starts, *words, " aa bb"]
+    merges = [
+        *((" ", letter) for letter in letters),
+        *((word[:2], word[2]) for word in words),
+        (" aa", " bb"),
+    ]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    library = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=merges))
+    library.decoder = tokenizers.decoders.Fuse()
+    library.save(str(tmp_path / "tokenizer.json"))
+    odd = load_tokenizer(tmp_path)
+    assert odd.encode(" aa bb cc") == [vocabulary[" aa bb"], vocabulary[" cc"]]
+    made = workload(odd, count=30, inputs=400)
+    assert not ordinary_vocabulary(odd).proven
+    assert any(vocabulary[" aa bb"] in prompt.token_ids for prompt in made.prompts)
+    assert all(tuple(odd.encode(p.text)) == p.token_ids for p in made.prompts)
+    assert {len(prompt.token_ids) for prompt in made.prompts} == {400}
+
+
 def test_a_text_that_cannot_be_exact_is_said_and_its_ids_are(tmp_path):
     # Reads seven characters or more as one "a".
     library = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={"a": 0, "b": 1}, merges=[]))
