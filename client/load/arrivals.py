@@ -143,6 +143,7 @@ def _in_seconds(
         # The total may be a fraction of a request off the whole number that is sent.
         exact = arrivals.mean_rate * sum(stage.seconds for stage in arrivals.stages)
         return stage_times(arrivals.stages, requests * (exact / held))
+    if arrivals.ramp is None:
+        return requests / (arrivals.rate if duration is None else count / duration)
     seconds = count / arrivals.mean_rate if duration is None else duration
-    shares = requests / count
-    return seconds * (shares if arrivals.ramp is None else arrivals.ramp.times(shares))
+    return seconds * arrivals.ramp.times(requests / count)

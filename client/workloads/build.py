@@ -32,12 +32,17 @@ from tokenization import Tokenizer
 
 
 def build_workload(
-    settings: WorkloadSettings, tokenizer: Tokenizer, count: int, seed: int
+    settings: WorkloadSettings,
+    tokenizer: Tokenizer,
+    count: int,
+    seed: int,
+    count_sessions: bool = False,
 ) -> Workload:
     """The `count` requests of a run, the same for the same settings, data, tokenizer and seed.
 
     There are fewer where the data run out: with `repeat` off, and in traces, which are used once.
-    Every turn of a conversation is a request. Raises `UsageError` for data that cannot be read or
+    Every turn of a conversation is a request; with `count_sessions` there are `count` sessions
+    instead, however many turns they have. Raises `UsageError` for data that cannot be read or
     of which nothing fits the rules.
     """
     if count < 1:
@@ -49,12 +54,12 @@ def build_workload(
     if settings.kind == "jsonl":
         return _jsonl(settings, tokenizer, count, seed)
     if settings.kind == "hf":
-        return _hub(settings, tokenizer, count, seed)
+        return _hub(settings, tokenizer, count, seed, count_sessions)
     if settings.kind == "sharegpt-hub":
         conversations = load_hub_sharegpt()
     else:
         conversations = read_sharegpt(settings.path or _sample_path())
-    return _conversations(conversations, settings, tokenizer, count, seed)
+    return _conversations(conversations, settings, tokenizer, count, seed, count_sessions)
 
 
 def _sample_path() -> Path:
@@ -67,9 +72,10 @@ def _conversations(
     tokenizer: Tokenizer,
     count: int,
     seed: int,
+    count_sessions: bool,
 ) -> Workload:
     if settings.multi_turn is not None:
-        return _multi_turn(conversations, settings, tokenizer, count, seed)
+        return _multi_turn(conversations, settings, tokenizer, count, seed, count_sessions)
     read = partial(prompts_from, rules=settings.sharegpt_rules, tokenizer=tokenizer)
     chosen = select(conversations, read, count, seed, settings.repeat)
     sessions = tuple(single(prompt) for prompt in chosen.prompts)
@@ -82,6 +88,7 @@ def _multi_turn(
     tokenizer: Tokenizer,
     count: int,
     seed: int,
+    count_sessions: bool,
 ) -> Workload:
     rules, asked = settings.sharegpt_rules, settings.multi_turn
     assert asked is not None
@@ -90,7 +97,9 @@ def _multi_turn(
     generator.shuffle(order)
     in_order = (conversations[index] for index in order)
     read = conversations_from(in_order, rules, asked, tokenizer)
-    chosen, distinct = select_conversations(conversations, read, count, generator, settings.repeat)
+    chosen, distinct = select_conversations(
+        conversations, read, count, count_sessions, generator, settings.repeat
+    )
     sessions = with_think_times(chosen, asked.think_time, seed)
     longest = max(len(session.turns) for session in sessions)
     return _workload(
@@ -148,12 +157,14 @@ def _jsonl(settings: WorkloadSettings, tokenizer: Tokenizer, count: int, seed: i
     return _workload(found, f"{len(found)} of {len(entries)} prompts, at their own times")
 
 
-def _hub(settings: WorkloadSettings, tokenizer: Tokenizer, count: int, seed: int) -> Workload:
+def _hub(
+    settings: WorkloadSettings, tokenizer: Tokenizer, count: int, seed: int, count_sessions: bool
+) -> Workload:
     assert settings.hub is not None
     rows = load_hub(settings.hub)
     if holds_conversations(rows, settings.hub):
         found = as_conversations(rows, settings.hub)
-        return _conversations(found, settings, tokenizer, count, seed)
+        return _conversations(found, settings, tokenizer, count, seed, count_sessions)
     if settings.multi_turn is not None:
         raise UsageError(f"--multi-turn: {settings.hub.name} holds single prompts")
     return _entries(as_entries(rows, settings.hub), settings, tokenizer, count, seed)

@@ -1,6 +1,7 @@
 """Data sets of Hugging Face's `datasets` library: from the hub, or from a file or folder."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -43,8 +44,9 @@ def load_hub_sharegpt() -> Sequence[dict[str, Any]]:
 
     Raises `UsageError` when the `datasets` library is not installed or the set cannot be loaded.
     """
-    load = _library("sharegpt-hub").load_dataset
-    return _loaded(REPOSITORY, lambda: load(REPOSITORY, data_files=_FILE, split="train"))
+    library = _library("sharegpt-hub")
+    with _explained(REPOSITORY, library):
+        return library.load_dataset(REPOSITORY, data_files=_FILE, split="train")
 
 
 def load_hub(settings: HubSettings) -> Sequence[dict[str, Any]]:
@@ -55,7 +57,8 @@ def load_hub(settings: HubSettings) -> Sequence[dict[str, Any]]:
     the library is not installed or the set cannot be loaded.
     """
     library = _library(f"hf:{settings.name}")
-    return _loaded(settings.name, lambda: _load(library, settings))
+    with _explained(settings.name, library):
+        return _load(library, settings)
 
 
 def prompt_column(settings: HubSettings, row: dict[str, Any]) -> str:
@@ -118,13 +121,17 @@ def _library(dataset: str) -> Any:
     return library
 
 
-def _loaded(name: str, load: Callable[[], Any]) -> Any:
+@contextmanager
+def _explained(name: str, library: Any) -> Iterator[None]:
+    """Says in one line why the library could not load a data set."""
     try:
-        return load()
+        yield
     except UsageError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UsageError(f"cannot load {name} from the hub or from disk: {error}") from error
+    except (OSError, ValueError, RuntimeError, library.exceptions.DatasetsError) as error:
+        # The library's own error only says that there was one.
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise UsageError(f"cannot load {name} from the hub or from disk: {reason}") from error
 
 
 def _lacks(option: str, wanted: Sequence[str], row: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from client.errors import UsageError
 from client.workloads.encoding import encode_chat
 from client.workloads.prompt import Prompt
+from client.workloads.selection import nothing_fits
 from client.workloads.session import Session
 from client.workloads.sharegpt import ShareGPTRules, conversation_id, problem_of, starts_with
 from tokenization import Tokenizer, TokenizerError
@@ -65,34 +66,27 @@ def select_conversations(
     conversations: Sequence[dict[str, Any]],
     read: Iterator[Turns],
     count: int,
+    count_sessions: bool,
     generator: random.Random,
     repeat: bool,
 ) -> tuple[list[Turns], int]:
     """Conversations that hold `count` requests together (the last is cut), and how many differ.
 
-    `read` gives them in the order of the run. Where there are not enough they are used again in a
-    new order each time; without `repeat` there are fewer. Raises `UsageError` when none fits.
+    With `count_sessions` it is `count` conversations. `read` gives them in the order of the run.
+    Where there are not enough they are used again in a new order each time; without `repeat`
+    there are fewer. Raises `UsageError` when none fits.
     """
-    distinct: list[Turns] = []
-    missing = count
-    for turns in read:
-        distinct.append(turns)
-        missing -= len(turns)
-        if missing <= 0:
-            break
+    distinct = _until(read, count, count_sessions)
     if not distinct:
-        raise UsageError(
-            f"none of {len(conversations)} conversations fits the rules; look at"
-            " --min-input-length, --max-input-length, --max-target-length, --conversation-starter"
-        )
-    chosen = list(distinct)
-    while repeat and missing > 0:
-        for turns in generator.sample(distinct, len(distinct)):
-            if missing > 0:
-                chosen.append(turns)
-                missing -= len(turns)
-    if missing < 0:
-        chosen[-1] = chosen[-1][:missing]
+        raise nothing_fits(len(conversations))
+    chosen = distinct
+    while repeat and _size(chosen, count_sessions) < count:
+        missing = count - _size(chosen, count_sessions)
+        again = generator.sample(distinct, len(distinct))
+        chosen = chosen + _until(iter(again), missing, count_sessions)
+    surplus = _size(chosen, count_sessions) - count
+    if surplus > 0:
+        chosen = [*chosen[:-1], chosen[-1][:-surplus]]
     return chosen, len(distinct)
 
 
@@ -107,6 +101,22 @@ def with_think_times(
         name = turns[0].id.rpartition("/")[0]
         sessions.append(Session(name, turns, (0.0, *delays)))
     return tuple(sessions)
+
+
+def _until(read: Iterator[Turns], count: int, count_sessions: bool) -> list[Turns]:
+    """The first conversations that hold `count` or more."""
+    found: list[Turns] = []
+    held = 0
+    for turns in read:
+        found.append(turns)
+        held += _size([turns], count_sessions)
+        if held >= count:
+            break
+    return found
+
+
+def _size(conversations: Sequence[Turns], count_sessions: bool) -> int:
+    return len(conversations) if count_sessions else sum(len(turns) for turns in conversations)
 
 
 def _turns(

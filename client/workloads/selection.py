@@ -52,14 +52,19 @@ def select(
         if len(distinct) == count:
             break
     if not distinct:
-        raise UsageError(
-            f"none of {len(conversations)} conversations fits the rules; look at"
-            " --min-input-length, --max-input-length, --max-target-length, --conversation-starter"
-        )
+        raise nothing_fits(len(conversations))
     chosen = list(distinct)
     while repeat and len(chosen) < count:
         chosen += generator.sample(distinct, min(len(distinct), count - len(chosen)))
     return Selection(tuple(chosen), len(distinct))
+
+
+def nothing_fits(count: int) -> UsageError:
+    """The error for data of `count` conversations or prompts none of which may be used."""
+    return UsageError(
+        f"none of {count} conversations or prompts fits the rules; look at --min-input-length, "
+        "--max-input-length, --max-target-length, --conversation-starter"
+    )
 
 
 def sample_by_length(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:

@@ -12,14 +12,16 @@ from tokenization import Tokenizer
 _KINDS = (rb" [a-z]{2,}", rb"[a-z]{2,}", rb"[a-zA-Z0-9]", rb"[ -~]+")
 # Fewer would make prompts too much alike.
 _ENOUGH = 32
+# A token that goes on over a space: then words merge, and which ones no sample can tell.
+_ACROSS = re.compile(rb"[A-Za-z] +[A-Za-z]").search
 
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
     """Token ids of ordinary text, as an array of Python integers.
 
-    `proven`: a long text of these tokens in random order came back as the same ids, so texts of
-    them can be trusted to do so.
+    `proven`: no token goes on over a space, and a long text of all these tokens in random order
+    came back as the same ids; so texts of them can be trusted to do so.
     """
 
     ids: np.ndarray
@@ -39,9 +41,10 @@ def ordinary_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     Raises `ValueError` for a tokenizer without any token of plain text.
     """
     largest: list[int] = []
+    provable = not any(_ACROSS(piece) for piece in tokenizer.pieces.table)
     for kind in _KINDS:
-        found = _stable(kind, tokenizer)
-        if len(found) >= _ENOUGH and _comes_back(found, tokenizer):
+        found = _alone(kind, tokenizer)
+        if provable and len(found) >= _ENOUGH and _come_back(found, tokenizer):
             return Vocabulary(np.array(found, dtype=object), proven=True)
         largest = max(largest, found, key=len)
     if not largest:
@@ -49,15 +52,15 @@ def ordinary_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     return Vocabulary(np.array(largest, dtype=object), proven=False)
 
 
-def _stable(kind: bytes, tokenizer: Tokenizer) -> list[int]:
-    """Tokens of this kind that alone come back as themselves."""
+def _alone(kind: bytes, tokenizer: Tokenizer) -> list[int]:
+    """Tokens of this kind whose text alone comes back as themselves."""
     fits = re.compile(kind).fullmatch
     ids = [token_id for token_id, piece in enumerate(tokenizer.pieces.table) if fits(piece)]
     return [i for i in ids if tokenizer.encode(tokenizer.decode([i]), bos=False) == [i]]
 
 
-def _comes_back(ids: list[int], tokenizer: Tokenizer) -> bool:
-    """Whether each token comes back among others, with two different tokens before it."""
+def _come_back(ids: list[int], tokenizer: Tokenizer) -> bool:
+    """Whether all come back among others, each with two different tokens before it."""
     generator = np.random.default_rng(0)
     order = np.concatenate([generator.permutation(len(ids)) for _ in range(2)])
     mixed = [ids[index] for index in order]
