@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from client.errors import UsageError
@@ -94,6 +95,8 @@ class _Sweep:
 
 def _open(options: SweepOptions, folder: Path, command: str) -> State:
     host, settings = describe_host(), options.settings
+    if options.server_command is None:
+        host |= _jax_version()
     state = states.load(folder, options.cells)
     if state is not None:
         states.check_same(state, settings, host, folder)
@@ -104,6 +107,14 @@ def _open(options: SweepOptions, folder: Path, command: str) -> State:
     started = datetime.now().isoformat(timespec="seconds")
     order = tuple(setting.name for setting in options.cells)
     return State(command, started, settings, host, peaks, order, {})
+
+
+def _jax_version() -> dict[str, str]:
+    """Of this environment, in which our own server runs."""
+    try:
+        return {"jax": version("jax")}
+    except PackageNotFoundError:
+        return {}
 
 
 def _write_table(state: State, folder: Path) -> str:

@@ -174,14 +174,15 @@ def parse_sweep(argv: Sequence[str]) -> SweepOptions:
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...], tuple[str, ...]]:
-    parts: dict[str, list[str]] = {"": [], "--client": [], "--": []}
-    part = ""
+    own: list[str] = []
+    parts: dict[str, list[str]] = {"--client": [], "--": []}
+    part = own
     for word in argv:
         if word in parts:
-            part = word
+            part = parts[word]
         else:
-            parts[part].append(word)
-    return parts[""], tuple(parts["--client"]), tuple(parts["--"])
+            part.append(word)
+    return own, tuple(parts["--client"]), tuple(parts["--"])
 
 
 def _numbers(flag: str, text: str) -> tuple[int, ...]:

@@ -15,8 +15,8 @@ from client.sweeping.setting import Setting
 FILE = "sweep.json"
 # Changes when a reader of older files would misread a newer one.
 FORMAT = "loadstone-sweep-1"
-# Of the machine; versions may change while a sweep rests.
-_SAME_MACHINE = ("cpu", "cores")
+# Of the host; a table has one header, so versions may not change within a sweep.
+_MAY_CHANGE = ("platform",)
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class State:
     """`sweep.json`. `settings` identify the sweep; `cells` are those that were tried, by name.
 
     `command`: the command line that started it. `started`: local time, ISO 8601. `host`: as the
-    record of a run has it.
+    record of a run has it, and where the server is ours the version of JAX.
     """
 
     command: str
@@ -97,9 +97,10 @@ def load(folder: Path, settings: Sequence[Setting]) -> State | None:
 
 
 def check_same(state: State, settings: dict[str, Any], host: dict[str, Any], folder: Path) -> None:
-    """Raises `UsageError`, naming what differs, when this is another sweep or another machine."""
+    """Raises `UsageError`, naming what differs, when settings, processor or versions are others."""
     here = [(name, state.settings.get(name), value) for name, value in settings.items()]
-    here += [(name, state.host.get(name), host.get(name)) for name in _SAME_MACHINE]
+    names = [name for name in {**state.host, **host} if name not in _MAY_CHANGE]
+    here += [(name, state.host.get(name), host.get(name)) for name in names]
     differ = [
         f"{name} was {json.dumps(before)} and is now {json.dumps(now)}"
         for name, before, now in here

@@ -22,6 +22,7 @@ COLUMNS = (
     "window",
     "status",
 )
+VERSIONS = ("python", "loadstone", "grpc", "jax")
 
 
 def render(state: State) -> str:
@@ -43,7 +44,7 @@ def _header(state: State) -> list[str]:
     models = sorted({cell.plan["model"] for cell in cells if cell.plan and cell.plan.get("model")})
     title = ", ".join(map(str, models)) or state.settings.get("model") or "a server"
     tried = f"{len(cells)} of {len(state.order)} settings tried"
-    versions = " ".join(f"{name} {host[name]}" for name in ("python", "loadstone", "grpc"))
+    versions = " ".join(f"{name} {host[name]}" for name in VERSIONS if host.get(name))
     return [
         f"# Sweep of {_plain(title)}",
         "",

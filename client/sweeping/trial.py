@@ -3,6 +3,7 @@
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,8 @@ from client.sweeping.verdict import Verdict
 CLIENT = (sys.executable, "-m", "client.benchmark")
 SERVER_LOG, CLIENT_LOG = "server.log", "client.log"
 _CLIENT_STOP_SECONDS = 10.0
+# For the client to end by itself when the server is no more.
+_ALONE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Trials:
         arguments = self.options.client_arguments(ready.port, folder)
         client = self.processes.start([*self.client, *arguments], log)
         try:
-            client.wait(lambda: False, limit, lambda: shown.tick("the benchmark runs", log))
+            client.wait(_long_gone(server), limit, lambda: shown.tick("the benchmark runs", log))
             self.processes.check()
             status = client.status
         finally:
@@ -126,6 +129,18 @@ class Trials:
             return {}
         most = bound(size, self.peaks, setting.batch_size, positions)
         return {"roofline_tokens_per_s": most, "roofline_fraction": reached / most}
+
+
+def _long_gone(server: ProcessGroup) -> Callable[[], bool]:
+    """Whether it was seen to have ended a while ago."""
+    seen: list[float] = []
+
+    def gone() -> bool:
+        if server.status is not None:
+            seen.append(time.monotonic())
+        return bool(seen) and time.monotonic() - seen[0] > _ALONE_SECONDS
+
+    return gone
 
 
 @dataclass(frozen=True)
