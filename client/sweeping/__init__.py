@@ -1,0 +1,1 @@
+"""A server measured under every combination of some settings."""

@@ -1,0 +1,75 @@
+"""The most tokens a second that a batch could decode on a machine.
+
+A decode step makes one token for each of `batch` slots, and cannot take less time than either of
+
+- moving its bytes: the weights once, and for each slot the keys and values of its live positions,
+  over the bandwidth of the memory;
+- its arithmetic: 2 * parameters * batch FLOPs (a multiplication and an addition for each parameter
+  and token; attention is left out), over the peak.
+
+bound = batch / (the longer of the two), tokens/s. The fraction of the roofline is the output
+tokens/s of the run over this bound. The run holds prefill, the wait for the first and the last
+requests, and slots that stood empty, which the bound does not: it says how much of the machine the
+service as a whole turns into tokens, and 1 is out of reach.
+
+The weights count once in all, also where sharding by batch keeps a copy on each device: what is
+moved more often than needed is part of what the fraction shows. Bandwidth and peak are those of all
+devices together. A peak measured here is that of float32 arithmetic; int8 arithmetic can be faster,
+so that a batch whose limit is arithmetic may come out above 1 with it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from client.sweeping.peaks import Peaks
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a step of the model moves and computes, whole, over all devices.
+
+    `weight_bytes`: one copy of the weights. `position_bytes`: keys and values of one position of
+    one slot, all layers.
+    """
+
+    weight_bytes: float
+    position_bytes: float
+    parameters: float
+
+
+def footprint(plan: dict[str, Any] | None) -> Footprint | None:
+    """From what the server says of itself; None where it does not say all of it."""
+    names = ("weight_bytes", "cache_bytes_per_position", "parameters")
+    values = [(plan or {}).get(name) for name in names]
+    numbers = [value for value in values if isinstance(value, int | float) and value > 0]
+    return Footprint(*numbers) if len(numbers) == len(names) else None
+
+
+def live_positions(lengths: Sequence[tuple[int, int]], cache_length: int) -> float | None:
+    """Mean positions that a decode step reads of a slot, over all decode steps of all requests.
+
+    `lengths`: tokens of prompt and answer of each request. Step j of a request (its token j + 1;
+    the first comes from prefill) reads its prompt and j more, at most `cache_length`. None without
+    a decode step.
+    """
+    steps = read = 0
+    for prompt, answer in lengths:
+        count = max(answer - 1, 0)
+        growing = min(max(cache_length - prompt, 0), count)
+        read += growing * prompt + growing * (growing + 1) // 2 + (count - growing) * cache_length
+        steps += count
+    return read / steps if steps else None
+
+
+def bound(model: Footprint, peaks: Peaks, batch: int, positions: float) -> float:
+    """Tokens/s that `batch` slots with `positions` live positions each could reach at most."""
+    moved = model.weight_bytes + batch * positions * model.position_bytes
+    computed = 2 * model.parameters * batch
+    return batch / max(moved / peaks.bandwidth, computed / peaks.flops)
+
+
+def applies(peaks: Peaks, plan: dict[str, Any] | None) -> bool:
+    """Whether these peaks are those of the server's devices."""
+    kind = str((plan or {}).get("device_kind", ""))
+    return not peaks.measured or kind.lower() == "cpu"

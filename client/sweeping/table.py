@@ -1,0 +1,133 @@
+"""The table of a sweep, in Markdown."""
+
+from collections.abc import Sequence
+
+from client.sweeping.cell import Cell, Status
+from client.sweeping.peaks import MEASURED, Peaks
+from client.sweeping.state import State
+
+COLUMNS = (
+    "Date",
+    "Device",
+    "dtype",
+    "batch size",
+    "cache length",
+    "max input length",
+    "max output length",
+    "throughput (token/s)",
+    "sharding",
+    "TTFT p50 / p99 (ms)",
+    "TPOT p50 (ms)",
+    "of roofline",
+    "window",
+    "status",
+)
+VERSIONS = ("python", "loadstone", "grpc", "jax")
+
+
+def render(state: State) -> str:
+    """Header, table, and under it why cells are not ok. Definitions: docs/measuring.md."""
+    cells = state.listed
+    lines = [*_header(state), "", _row(COLUMNS), _row(["---"] * len(COLUMNS))]
+    lines += [_row(_cells(cell)) for cell in cells]
+    reasons = [
+        f"- {cell.setting.name}: {cell.status.value}: {_plain(cell.reason)}"
+        for cell in cells
+        if cell.reason
+    ]
+    notes = _notes(state)
+    return "\n".join([*lines, *([""] if reasons or notes else []), *reasons, *notes])
+
+
+def _header(state: State) -> list[str]:
+    host, cells = state.host, state.listed
+    models = sorted({cell.plan["model"] for cell in cells if cell.plan and cell.plan.get("model")})
+    title = ", ".join(map(str, models)) or state.settings.get("model") or "a server"
+    tried = f"{len(cells)} of {len(state.order)} settings tried"
+    versions = " ".join(f"{name} {host[name]}" for name in VERSIONS if host.get(name))
+    return [
+        f"# Sweep of {_plain(title)}",
+        "",
+        f"- Command: `{state.command}`",
+        f"- Date: {state.started.replace('T', ' ')}; {tried}",
+        f"- Machine: {host['cpu']}, {host['cores']} cores, {host['platform']}",
+        f"- Versions: {versions}",
+        f"- Roofline: {_describe(state.peaks)}",
+    ]
+
+
+def _describe(peaks: Peaks) -> str:
+    where = {True: "measured on this host's CPU", False: "given"}
+    return (
+        f"{peaks.bandwidth / 1e9:,.1f} GB/s ({where[peaks.bandwidth_source == MEASURED]}), "
+        f"{peaks.flops / 1e12:,.3g} TFLOP/s ({where[peaks.flops_source == MEASURED]})"
+    )
+
+
+def _notes(state: State) -> list[str]:
+    kinds = {
+        str(cell.plan["device_kind"])
+        for cell in state.listed
+        if cell.plan and cell.plan.get("device_kind") and cell.status.measured
+    }
+    others = sorted(kind for kind in kinds if kind.lower() != "cpu")
+    if not others or not state.peaks.measured:
+        return []
+    return [
+        f"- no fraction of the roofline for {', '.join(others)}: give --bandwidth-gbps and "
+        "--peak-tflops"
+    ]
+
+
+def _cells(cell: Cell) -> list[str]:
+    measured, figures = cell.status.measured, cell.figures if cell.status.measured else {}
+    throughput = _number(figures.get("output_throughput"), 1)
+    if measured and cell.status is Status.INVALID:
+        throughput += " (invalid)"
+    first = [_number(figures.get(f"p{percent}_ttft_ms"), 0) for percent in (50, 99)]
+    windows = {True: "rolling", False: "full", None: "-"}
+    fraction = cell.roofline_fraction
+    return [
+        cell.date[:10],
+        _device(cell),
+        _dtype(cell),
+        str(cell.setting.batch_size),
+        str(cell.setting.cache_length),
+        _number(cell.max_input_length, 0, ""),
+        _number(cell.max_output_length, 0, ""),
+        throughput,
+        cell.setting.sharding,
+        " / ".join(first) if figures else "-",
+        _number(figures.get("p50_tpot_ms"), 1),
+        "-" if fraction is None else f"{fraction:.1%}",
+        windows[cell.rolling],
+        cell.status.value,
+    ]
+
+
+def _device(cell: Cell) -> str:
+    kind, count = (cell.plan or {}).get("device_kind"), (cell.plan or {}).get("devices")
+    if not kind:
+        return "-"
+    return _plain(f"{kind} x {count}" if isinstance(count, int) and count > 1 else str(kind))
+
+
+def _dtype(cell: Cell) -> str:
+    """The scheme, or for none the type whose size the server's weights have."""
+    plan, scheme = cell.plan or {}, cell.setting.quantize
+    size, count = plan.get("weight_bytes"), plan.get("parameters")
+    if scheme != "none" or not size or not count:
+        return scheme
+    return {2: "bfloat16", 4: "float32"}.get(round(size / count), scheme)
+
+
+def _row(values: Sequence[str]) -> str:
+    return f"| {' | '.join(values)} |"
+
+
+def _number(value: float | None, digits: int, separator: str = ",") -> str:
+    return "-" if value is None else f"{value:{separator}.{digits}f}"
+
+
+def _plain(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|")
