@@ -33,7 +33,8 @@ class Chart:
 
     def document(self) -> dict[str, Any]:
         """What Plotly draws."""
-        layout = _base_layout(len(self.traces)) | {"height": self.height} | self.layout
+        has_legend = self.layout.get("showlegend", len(self.traces) > 1)
+        layout = _base_layout(has_legend) | {"height": self.height} | self.layout
         return {"name": self.name, "data": list(self.traces), "layout": layout}
 
 
@@ -70,13 +71,13 @@ def numbers(values: Iterable[float]) -> list[float | None]:
     ]
 
 
-def _base_layout(traces: int) -> dict[str, Any]:
+def _base_layout(has_legend: bool) -> dict[str, Any]:
     return {
-        "margin": {"l": 48, "r": 16, "t": 36 if traces > 1 else 12, "b": 44},
+        "margin": {"l": 48, "r": 16, "t": 36 if has_legend else 12, "b": 44},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 12},
-        "showlegend": traces > 1,
+        "showlegend": has_legend,
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         "hoverlabel": {"bgcolor": "#222222", "font": {"color": "#ffffff"}, "align": "left"},
     }

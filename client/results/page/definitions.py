@@ -18,6 +18,8 @@ class Figure:
     definition: str
     digits: int = 2
     better: int = 0
+    # Says nothing of a run whose requests were all due at once.
+    of_rated: bool = False
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,12 @@ class Latency:
     name: str
     label: str
     definition: str
+    of_rated: bool = False
 
     def figure(self, statistic: str) -> Figure:
         """One statistic of it, such as p99."""
         label = f"{self.label} {statistic}, ms"
-        return Figure(f"{statistic}_{self.name}_ms", label, self.definition, 2, -1)
+        return Figure(f"{statistic}_{self.name}_ms", label, self.definition, 2, -1, self.of_rated)
 
 
 OUTCOMES = (
@@ -49,7 +52,8 @@ THROUGHPUT = (
     Figure("total_token_throughput", "Total tokens/s", "both of these together.", 2, 1),
     Figure("request_throughput", "Requests/s", "completed requests over the duration.", 3, 1),
     Figure("sent_request_rate", "Requests sent/s",
-           "requests sent but one, over the time from the first sent to the last.", 3),
+           "requests sent but one, over the time from the first sent to the last.", 3,
+           of_rated=True),
     Figure("max_output_tokens_per_s", "Busiest second",
            "most output tokens in one whole second of the run.", 0, 1),
     Figure("max_concurrent_requests", "Most in flight",
@@ -95,9 +99,9 @@ LATENCIES = (
     Latency("tpot", "TPOT", "time per output token: (last token - first token) / (tokens - 1)."),
     Latency("itl", "ITL", "inter-token latency: between a token and the one before it."),
     Latency("e2el", "End to end", "from sent to the message with the last token."),
-    Latency("ttft_from_scheduled", "TTFT from scheduled", "as TTFT, from when it was due."),
+    Latency("ttft_from_scheduled", "TTFT from scheduled", "as TTFT, from when it was due.", True),
     Latency("e2el_from_scheduled", "End to end from scheduled",
-            "as end to end, from when it was due."),
+            "as end to end, from when it was due.", True),
     Latency("largest_itl", "Largest gap of a request",
             "the longest wait between two tokens of one request."),
     Latency("server_queue", "Queue, by the server", "what the server says of its own queue."),
@@ -109,11 +113,7 @@ LATENCIES = (
 def present(figures: Iterable[Figure], records: Iterable[Mapping[str, Any]]) -> list[Figure]:
     """The figures that at least one of the records has a value of."""
     known = list(records)
-    return [
-        each
-        for each in figures
-        if any(finite(record.get(each.key)) is not None for record in known)
-    ]
+    return [each for each in figures if any(_has(each, record) for record in known)]
 
 
 def known_latencies(records: Iterable[Mapping[str, Any]]) -> list[Latency]:
@@ -122,3 +122,9 @@ def known_latencies(records: Iterable[Mapping[str, Any]]) -> list[Latency]:
     return [
         each for each in LATENCIES if present([each.figure(name) for name in STATISTICS], known)
     ]
+
+
+def _has(figure: Figure, record: Mapping[str, Any]) -> bool:
+    if figure.of_rated and not finite(record.get("request_rate")):
+        return False
+    return finite(record.get(figure.key)) is not None

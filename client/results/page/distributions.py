@@ -10,6 +10,8 @@ from client.results.page.sources import RunSource
 
 _BINS = 60
 _POINTS = 200
+# A gap this many times the median one is a stall.
+_STALL = 3.0
 # From here on a linear axis would squeeze most values into its first bins.
 _WIDE = 50.0
 
@@ -19,7 +21,7 @@ def ttft_charts(runs: Sequence[RunSource]) -> list[Chart]:
     found = [
         (place, run.label, run.requests.ttfts()) for place, run in enumerate(runs) if run.requests
     ]
-    return _pair("ttft", "Time to first token", "completed requests", found, _is_wide(found))
+    return _pair("ttft", "Time to first token", "completed requests", found, _is_wide(found), "")
 
 
 def itl_charts(runs: Sequence[RunSource]) -> list[Chart]:
@@ -29,7 +31,8 @@ def itl_charts(runs: Sequence[RunSource]) -> list[Chart]:
         if run.requests:
             gaps = run.requests.gaps()
             found.append((place, run.label, np.concatenate(gaps) if gaps else np.array([])))
-    return _pair("itl", "Inter-token latency", "gaps between tokens", found, True)
+    said = "".join(_stalls(label if len(runs) > 1 else "", gaps) for _, label, gaps in found)
+    return _pair("itl", "Inter-token latency", "gaps between tokens", found, True, said)
 
 
 def histogram(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -45,7 +48,12 @@ def cumulative(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pair(
-    name: str, title: str, of_what: str, found: list[tuple[int, str, np.ndarray]], log: bool
+    name: str,
+    title: str,
+    of_what: str,
+    found: list[tuple[int, str, np.ndarray]],
+    log: bool,
+    said: str,
 ) -> list[Chart]:
     shown = [
         (place, label, values[values > 0] if log else values) for place, label, values in found
@@ -72,7 +80,7 @@ def _pair(
         Chart(
             name=f"{name}-cumulative",
             title=f"{title}, cumulative",
-            caption=f"Percent of {of_what} that took no longer.",
+            caption=f"Percent of {of_what} that took no longer.{said}",
             traces=[_curve(place, label, values, log) for place, label, values in found
                     if values.size],
             layout={"xaxis": scale, "yaxis": axis("percent", range=[0, 101])},
@@ -99,6 +107,18 @@ def _edges(values: Sequence[np.ndarray], log: bool) -> np.ndarray:
 
 def _scale(log: bool) -> dict[str, Any]:
     return {"type": "log", "dtick": 1, "exponentformat": "none"} if log else {"rangemode": "tozero"}
+
+
+def _stalls(label: str, gaps: np.ndarray) -> str:
+    if not gaps.size or not gaps.any():
+        return ""
+    # Where most tokens share a message the median is 0; then the usual gap is one between messages.
+    usual = float(np.median(gaps)) or float(np.median(gaps[gaps > 0]))
+    share = float((gaps > _STALL * usual).mean()) * 100
+    return (
+        f" {label}{': the' if label else 'The'} largest gap is {gaps.max():,.1f} ms; {share:.3g}% "
+        f"are stalls, longer than {_STALL:g} median gaps ({_STALL * usual:,.1f} ms)."
+    )
 
 
 def _zeros(found: Sequence[tuple[int, str, np.ndarray]], log: bool) -> str:

@@ -10,7 +10,7 @@ from client.results.page.chart import Chart, axis, line_style, numbers, plain
 from client.results.page.requests import Requests
 from client.results.page.sources import RunSource
 
-_MOST_BINS = 150
+_MOST_BINS = 100
 _STEPS = (1.0, 2.0, 5.0)
 
 
@@ -55,8 +55,8 @@ def over_time(runs: Sequence[RunSource]) -> Chart | None:
     return Chart(
         name="over-time",
         title="Throughput over time",
-        caption=f"Tokens of all requests as they arrived, and the most requests sent and not ended, "
-        f"in steps of {bins} s.",
+        caption="Tokens of all requests as they arrived, and the most requests sent and not "
+        f"ended, in steps of {bins} s.",
         traces=traces,
         layout={
             "xaxis": axis("seconds from the start", anchor="y2", rangemode="tozero"),
@@ -82,7 +82,7 @@ def series_of(requests: Requests, duration: float) -> Series:
 
 
 def bin_width(length: float) -> float:
-    """Seconds of a bin: 1, 2 or 5 times a power of ten, so that a run has 150 bins at most."""
+    """Seconds of a bin: 1, 2 or 5 times a power of ten, so that a run has 100 bins at most."""
     least = length / _MOST_BINS
     power = 10.0 ** math.floor(math.log10(least))
     return next((power * step for step in _STEPS if power * step >= least), power * 10)

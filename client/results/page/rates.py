@@ -167,15 +167,18 @@ def _line(
 def _marks(curve: RateCurve, limits: Sequence[float]) -> dict[str, Any]:
     """Lines at the knee, at the highest rate that met the service level, and at its limits."""
     shapes, notes = [], []
-    lines = (("knee", curve.knee, PURPLE, 1.0), ("highest rate met", curve.highest, GREEN, 0.93))
-    for name, rate, colour, height in lines:
+    lines = (
+        ("knee", curve.knee, PURPLE, "left", 4),
+        ("highest rate met", curve.highest, GREEN, "right", -4),
+    )
+    for name, rate, colour, side, shift in lines:
         if rate is None:
             continue
         line = {"color": colour, "width": 2, "dash": "dashdot"}
         shapes.append({"type": "line", "xref": "x", "yref": "paper", "x0": rate, "x1": rate,
                        "y0": 0, "y1": 1, "line": line})  # fmt: skip
-        notes.append({"x": rate, "y": height, "xref": "x", "yref": "paper", "yanchor": "top",
-                      "xanchor": "right", "xshift": -4, "showarrow": False,
+        notes.append({"x": rate, "y": 1, "xref": "x", "yref": "paper", "yanchor": "top",
+                      "xanchor": side, "xshift": shift, "showarrow": False,
                       "text": f"{name} {rate:g}"})  # fmt: skip
     shapes += [
         {"type": "line", "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": limit, "y1": limit,

@@ -120,8 +120,8 @@ def _run_source(path: Path, record: Mapping[str, Any]) -> RunSource:
         requests = read_requests(rows)
     except OSError as error:
         problem = (
-            f"the rows of this run ({rows.name}) cannot be read: {error.strerror}. Charts over time "
-            "and of single requests are left out; all figures are the record's"
+            f"the rows of this run ({rows.name}) cannot be read: {error.strerror}. Charts over "
+            "time and of single requests are left out; all figures are the record's"
         )
         return RunSource(path, record, None, problem)
     asked = finite(record.get("num_prompts"))

@@ -5,7 +5,7 @@ from typing import Any
 
 from client.results.page.chart import Chart, axis, numbers, plain
 from client.results.page.sources import RecordSource
-from client.results.page.values import as_list, as_mapping, finite, text
+from client.results.page.values import as_list, as_mapping, finite, short_number, text
 
 OK = "ok"
 _CELL = 46
@@ -61,32 +61,34 @@ def _map(name: str, title: str, cells: Sequence[Mapping[str, Any]], top: float) 
     return Chart(
         name=name,
         title=f"Tokens/s: {title}",
-        caption="Output tokens/s by batch size and cache length; cells that did not run say why.",
+        caption="Output tokens/s by batch size and cache length; cells without one did not run.",
         traces=[
             {
                 "type": "heatmap",
-                "x": [f"{length:g}" for length in lengths],
-                "y": [f"{batch:g}" for batch in batches],
+                # By place, not by value: cells are of one size however far settings lie apart.
+                "x": list(range(len(lengths))),
+                "y": list(range(len(batches))),
                 "z": [numbers(float("nan") if z is None else z for z in row) for row in speeds],
                 "zmin": 0,
                 "zmax": top,
                 "colorscale": "Cividis",
-                "texttemplate": "%{z:,.4~s}",
                 "text": [[plain(_said(cell), 200) for cell in row] for row in rows],
-                "hovertemplate": "batch %{y}, cache %{x}: %{text}<extra></extra>",
+                "hovertemplate": "%{text}<extra></extra>",
                 "hoverongaps": False,
                 "xgap": 2,
                 "ygap": 2,
                 "colorbar": {"title": {"text": "tokens/s"}, "thickness": 12},
-            }
+            },
+            _numbers(speeds, top),
         ],
         layout={
-            "xaxis": axis("cache length, positions", type="category", showgrid=False),
-            "yaxis": axis("batch size", type="category", showgrid=False),
+            "xaxis": _named_axis("cache length, positions", lengths),
+            "yaxis": _named_axis("batch size", batches),
+            "showlegend": False,
             "annotations": [
-                _label(f"{length:g}", f"{batch:g}", cell)
-                for batch, row in zip(batches, rows, strict=True)
-                for length, cell in zip(lengths, row, strict=True)
+                _label(x, y, cell)
+                for y, row in enumerate(rows)
+                for x, cell in enumerate(row)
                 if speed(cell) is None and cell
             ],
         },
@@ -95,7 +97,30 @@ def _map(name: str, title: str, cells: Sequence[Mapping[str, Any]], top: float) 
     )
 
 
-def _label(x: str, y: str, cell: Mapping[str, Any]) -> dict[str, Any]:
+def _numbers(speeds: Sequence[Sequence[float | None]], top: float) -> dict[str, Any]:
+    """The speeds as text on their cells, white on the dark half of the scale."""
+    ran = [
+        (x, y, value) for y, row in enumerate(speeds) for x, value in enumerate(row)
+        if value is not None
+    ]  # fmt: skip
+    return {
+        "type": "scatter",
+        "mode": "text",
+        "x": [x for x, _, _ in ran],
+        "y": [y for _, y, _ in ran],
+        "text": [short_number(value) for _, _, value in ran],
+        "textfont": {"color": ["#ffffff" if value < top / 2 else "#000000" for *_, value in ran]},
+        "hoverinfo": "skip",
+    }
+
+
+def _named_axis(title: str, values: Sequence[float]) -> dict[str, Any]:
+    names = [f"{value:g}" for value in values]
+    ends = [-0.5, len(values) - 0.5]
+    return axis(title, tickvals=list(range(len(names))), ticktext=names, range=ends, showgrid=False)
+
+
+def _label(x: int, y: int, cell: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "x": x,
         "y": y,
@@ -111,7 +136,8 @@ def _said(cell: Mapping[str, Any]) -> str:
         return "not in the sweep"
     share = finite(cell.get("roofline_fraction"))
     said = f"{speed(cell):,.1f} tokens/s" if speed(cell) is not None else text(cell.get("status"))
-    return said + ("" if share is None else f", {share:.0%} of the roofline")
+    where = f"batch {text(cell.get('batch_size'))}, cache {text(cell.get('cache_length'))}: "
+    return where + said + ("" if share is None else f", {share:.0%} of the roofline")
 
 
 def _place(cell: Mapping[str, Any]) -> tuple[float, float] | None:
