@@ -40,7 +40,7 @@ def _check_output(output: Path, records: Sequence[Path]) -> None:
 
 def _title(sources: Sources) -> str:
     labels = [run.label for run in sources.runs]
-    labels += [each.path.stem for each in (*sources.curves, *sources.sweeps)]
+    labels += [each.label for each in (*sources.curves, *sources.sweeps)]
     if len(labels) > 2:
         return f"{_TITLE}: {len(labels)} records"
     return f"{_TITLE}: {' against '.join(labels)}"

@@ -6,8 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +14,8 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _SECONDS = 120
+# Elements that show data, and the attribute without which they show nothing.
+_DRAWN = {"path": "d", "image": "href", "rect": "width"}
 # Milliseconds of the page's own clock until it is looked at; they pass as fast as scripts run.
 _BUDGET = 20_000
 
@@ -47,9 +48,9 @@ class Page(HTMLParser):
         self.charts: dict[str, Chart] = {}
         self.figures: list[tuple[str, float, str]] = []
         self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self._texts: dict[str, list[str]] = {}
-        self._inside: list[tuple[str, str]] = []
-        self._name = ""
+        self._words: list[str] = []
+        # Where the reader is: the chart, the element, and whether a figure's text comes next.
+        self._chart, self._tag, self._figure = "", "", False
         self.feed(html)
 
     @property
@@ -62,37 +63,39 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         """What a reader sees, scripts and styles left out."""
-        return " ".join(" ".join(self._texts.get("text", [])).split())
+        return " ".join(" ".join(self._words).split())
+
+    def elements_of(self, tag: str) -> list[dict[str, str | None]]:
+        """The attributes of every element of a kind."""
+        return [values for name, values in self.elements if name == tag]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Collects charts, shapes and figures."""
         values = dict(attrs)
         self.elements.append((tag, values))
-        self._tag = tag
+        self._tag, self._figure = tag, "data-value" in values
         if tag == "html":
             self.root = values
+        if self._figure:
+            self.figures.append((values["data-figure"] or "", float(values["data-value"] or 0), ""))
+        self._chart_tag(tag, values)
+
+    def _chart_tag(self, tag: str, values: dict[str, str | None]) -> None:
         name = values.get("id") or ""
         if name.startswith("chart-"):
-            self._name = name.removeprefix("chart-")
-            self.charts[self._name] = Chart(self._name, "data-rendered" in values, 0)
-        if tag == "figcaption":
-            self._name = ""
-        drawn = {"path": "d", "image": "href", "rect": "width"}
-        if self._name and tag in drawn and values.get(drawn[tag]):
-            chart = self.charts[self._name]
-            self.charts[self._name] = Chart(chart.name, chart.rendered, chart.shapes + 1)
-        if values.get("data-value") is not None:
-            figure = (values["data-figure"] or "", float(values["data-value"] or "nan"))
-            self.figures.append((*figure, ""))
-            self._figure = True
-        else:
-            self._figure = False
+            self._chart = name.removeprefix("chart-")
+            self.charts[self._chart] = Chart(self._chart, "data-rendered" in values, 0)
+        elif tag == "figcaption":
+            self._chart = ""
+        elif self._chart and values.get(_DRAWN.get(tag, "")):
+            chart = self.charts[self._chart]
+            self.charts[self._chart] = replace(chart, shapes=chart.shapes + 1)
 
     def handle_data(self, data: str) -> None:
         """Collects text."""
         if self._tag in ("script", "style"):
             return
-        self._texts.setdefault("text", []).append(data)
+        self._words.append(data)
         if self._figure:
             key, value, shown = self.figures[-1]
             self.figures[-1] = (key, value, shown + data)
@@ -101,9 +104,6 @@ class Page(HTMLParser):
         """What follows an element is no part of it."""
         self._figure = False
         self._tag = ""
-
-    _figure = False
-    _tag = ""
 
 
 def open_page(path: Path, *flags: str) -> Page:
@@ -141,8 +141,3 @@ def _end(process: subprocess.Popen[str]) -> None:
     """Ends the browser with all its processes, where it did not end by itself."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def elements(page: Page, tag: str) -> Iterator[dict[str, str | None]]:
-    """The attributes of every element of a kind."""
-    return (values for name, values in page.elements if name == tag)

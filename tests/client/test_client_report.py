@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import Page, elements, open_page, print_page
+from browser import Page, open_page, print_page
 from client_rig import conversation
 from hypothesis import given
 from hypothesis import strategies as st
@@ -142,10 +142,10 @@ def test_hostile_text_is_shown_and_never_run(tmp_path):
     assert "data-owned" not in page.root
     assert "owned=1</script>" in page.text
     assert "{{ 7 * 7 }}" in page.text
-    assert not list(elements(page, "img"))
-    assert len(list(elements(page, "script"))) == 4
+    assert not page.elements_of("img")
+    assert len(page.elements_of("script")) == 4
     # Plotly makes links of <a> in its text; nothing of the input may become an element of a chart.
-    assert not list(elements(page, "a"))
+    assert not page.elements_of("a")
 
 
 def test_the_page_loads_nothing_and_its_policy_forbids_it(tmp_path):
@@ -157,7 +157,7 @@ def test_the_page_loads_nothing_and_its_policy_forbids_it(tmp_path):
     assert "http" not in policy.group(1) and "*" not in policy.group(1)
     page = open_page(path)
     for tag, name in (("script", "src"), ("link", "href"), ("img", "src"), ("iframe", "src")):
-        for values in elements(page, tag):
+        for values in page.elements_of(tag):
             assert (values.get(name) or "data:").startswith("data:"), (tag, values)
     # The policy is at work: what is injected is refused, and the page says so.
     probe = '<script>fetch("https://example.org/x").catch(() => 0)</script></body>'
@@ -302,7 +302,7 @@ def test_wrong_paths_are_said(tmp_path, capsys):
     empty.mkdir()
     for arguments, message in (
         ([path.with_suffix(".jsonl")], f"give the record, {path}"),
-        ([empty], "no record (loadstone-*.json) in this folder"),
+        ([empty], "no record (loadstone-*.json, sweep.json"),
         ([path, "-o", path], "give the page another name"),
         ([path, "-o", tmp_path / "absent" / "page.html"], "give another -o"),
     ):

@@ -44,10 +44,11 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
         "title": {"text": title, "standoff": 8},
         "automargin": True,
         "zeroline": False,
-        "gridcolor": "#8884",
-        "linecolor": "#8888",
+        # Seen on light and on dark.
+        "gridcolor": faded("#888888", 0.27),
+        "linecolor": faded("#888888", 0.53),
         "ticks": "outside",
-        "tickcolor": "#8888",
+        "tickcolor": faded("#888888", 0.53),
     } | more
 
 
@@ -55,6 +56,12 @@ def line_style(place: int) -> dict[str, Any]:
     """Colour and dash of the run at this place; as many differ as a page holds runs."""
     colour = PALETTE[place % len(PALETTE)]
     return {"color": colour, "dash": DASHES[place // len(PALETTE) % len(DASHES)], "width": 2}
+
+
+def faded(colour: str, opacity: float) -> str:
+    """A colour such as #0072B2 that lets what is behind it through."""
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity:g})"
 
 
 def plain(text: str, longest: int = 80) -> str:

@@ -1,11 +1,12 @@
 """How latencies are spread: histograms and cumulative shares, binned here, not in the browser."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from client.results.page.chart import Chart, axis, line_style, numbers, plain
+from client.results.page.chart import Chart, axis, faded, line_style, numbers, plain
 from client.results.page.sources import RunSource
 
 _BINS = 60
@@ -16,12 +17,31 @@ _STALL = 3.0
 _WIDE = 50.0
 
 
+@dataclass(frozen=True)
+class Stalls:
+    """The largest gap in ms, and the share of gaps longer than `limit` ms, 3 median gaps."""
+
+    largest: float
+    share: float
+    limit: float
+
+
+def stalls_of(gaps: np.ndarray) -> Stalls | None:
+    """Stalls among gaps in ms; None where there are no gaps, or none above 0."""
+    if not gaps.size or not gaps.any():
+        return None
+    # Where most tokens share a message the median is 0; then the usual gap is one between messages.
+    usual = float(np.median(gaps)) or float(np.median(gaps[gaps > 0]))
+    limit = _STALL * usual
+    return Stalls(float(gaps.max()), float((gaps > limit).mean()), limit)
+
+
 def ttft_charts(runs: Sequence[RunSource]) -> list[Chart]:
     """Time to first token of completed requests."""
     found = [
         (place, run.label, run.requests.ttfts()) for place, run in enumerate(runs) if run.requests
     ]
-    return _pair("ttft", "Time to first token", "completed requests", found, _is_wide(found), "")
+    return _pair("ttft", "Time to first token", "completed requests", found, _is_wide(found))
 
 
 def itl_charts(runs: Sequence[RunSource]) -> list[Chart]:
@@ -31,8 +51,7 @@ def itl_charts(runs: Sequence[RunSource]) -> list[Chart]:
         if run.requests:
             gaps = run.requests.gaps()
             found.append((place, run.label, np.concatenate(gaps) if gaps else np.array([])))
-    said = "".join(_stalls(label if len(runs) > 1 else "", gaps) for _, label, gaps in found)
-    return _pair("itl", "Inter-token latency", "gaps between tokens", found, True, said)
+    return _pair("itl", "Inter-token latency", "gaps between tokens", found, True)
 
 
 def histogram(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -53,7 +72,6 @@ def _pair(
     of_what: str,
     found: list[tuple[int, str, np.ndarray]],
     log: bool,
-    said: str,
 ) -> list[Chart]:
     shown = [
         (place, label, values[values > 0] if log else values) for place, label, values in found
@@ -80,7 +98,7 @@ def _pair(
         Chart(
             name=f"{name}-cumulative",
             title=f"{title}, cumulative",
-            caption=f"Percent of {of_what} that took no longer.{said}",
+            caption=f"Percent of {of_what} that took no longer.",
             traces=[_curve(place, label, values, log) for place, label, values in found
                     if values.size],
             layout={"xaxis": scale, "yaxis": axis("percent", range=[0, 101])},
@@ -109,18 +127,6 @@ def _scale(log: bool) -> dict[str, Any]:
     return {"type": "log", "dtick": 1, "exponentformat": "none"} if log else {"rangemode": "tozero"}
 
 
-def _stalls(label: str, gaps: np.ndarray) -> str:
-    if not gaps.size or not gaps.any():
-        return ""
-    # Where most tokens share a message the median is 0; then the usual gap is one between messages.
-    usual = float(np.median(gaps)) or float(np.median(gaps[gaps > 0]))
-    share = float((gaps > _STALL * usual).mean()) * 100
-    return (
-        f" {label}{': the' if label else 'The'} largest gap is {gaps.max():,.1f} ms; {share:.3g}% "
-        f"are stalls, longer than {_STALL:g} median gaps ({_STALL * usual:,.1f} ms)."
-    )
-
-
 def _zeros(found: Sequence[tuple[int, str, np.ndarray]], log: bool) -> str:
     everything = np.concatenate([values for _, _, values in found])
     share = float((everything <= 0).mean()) * 100
@@ -138,7 +144,7 @@ def _steps(place: int, label: str, edges: np.ndarray, percent: np.ndarray) -> di
         "y": numbers(np.append(percent, 0.0)),
         "line": line_style(place) | {"shape": "hv", "width": 1.5},
         "fill": "tozeroy",
-        "fillcolor": line_style(place)["color"] + "33",
+        "fillcolor": faded(line_style(place)["color"], 0.2),
         "hovertemplate": "from %{x:,.4~g} ms: %{y:.3~g}%<extra></extra>",
     }
 

@@ -24,6 +24,7 @@ from client.results.page.tables import (
     machine_table,
     outcomes_table,
     settings_table,
+    stalls_table,
     sweep_table,
 )
 from client.results.page.timeline import timelines
@@ -68,12 +69,12 @@ def _sections(sources: Sources) -> list[Section]:
     runs = sources.runs
     found = []
     if runs:
-        series = over_time(runs)
+        series, stalls = over_time(runs), stalls_table(runs)
         found += [
             Section("figures", "Figures", tables=figures_tables(runs)),
             Section("time", "Over time", charts=[series] if series else []),
             Section("ttft", "Time to first token", charts=ttft_charts(runs)),
-            Section("itl", "Inter-token latency", charts=itl_charts(runs)),
+            Section("itl", "Inter-token latency", itl_charts(runs), [stalls] if stalls else []),
         ]
     curves = [*map(curve_of, sources.curves), *curves_of_runs(runs)]
     for place, curve in enumerate(curves):

@@ -57,7 +57,7 @@ def curve_of(source: RecordSource) -> RateCurve:
     record = source.record
     points = (_point(as_mapping(point)) for point in as_list(record.get("points")))
     return RateCurve(
-        label=source.path.stem[:80],
+        label=source.label,
         points=_sorted(point for point in points if point is not None),
         service_level=as_mapping(record.get("service_level")),
         knee=finite(record.get("knee")),
@@ -94,8 +94,8 @@ def _latency_chart(place: int, curve: RateCurve) -> Chart | None:
     ]
     if not traces:
         return None
-    values = [value for trace in traces for value in trace["y"] if value]
-    log = bool(values) and max(values) > _WIDE * min(values)
+    values = [value for trace in traces for value in trace["y"] if value is not None]
+    log = min(values) > 0 and max(values) > _WIDE * min(values)
     scale = {"type": "log", "exponentformat": "none"} if log else {"rangemode": "tozero"}
     return Chart(
         name=f"rate-latency-{place}",
@@ -105,9 +105,7 @@ def _latency_chart(place: int, curve: RateCurve) -> Chart | None:
         layout={
             "xaxis": axis("requests/s", rangemode="tozero"),
             "yaxis": axis("ms (log scale)" if log else "ms", **scale),
-            **_marks(
-                curve, [limit for limit in [finite(curve.service_level.get("ttft"))] if limit]
-            ),
+            **_marks(curve, "top", finite(curve.service_level.get("ttft"))),
         },
         height=380,
         wide=False,
@@ -122,7 +120,7 @@ def _throughput_chart(place: int, curve: RateCurve) -> Chart | None:
     layout = {
         "xaxis": axis("requests/s", rangemode="tozero"),
         "yaxis": axis("output tokens/s", rangemode="tozero"),
-        **_marks(curve, []),
+        **_marks(curve, "bottom", None),
     }
     if any(finite(point.figures.get("goodput_share")) is not None for point in curve.points):
         style = {"color": ORANGE, "dash": "dash", "width": 2}
@@ -164,27 +162,26 @@ def _line(
     }
 
 
-def _marks(curve: RateCurve, limits: Sequence[float]) -> dict[str, Any]:
-    """Lines at the knee, at the highest rate that met the service level, and at its limits."""
+def _marks(curve: RateCurve, side: str, limit: float | None) -> dict[str, Any]:
+    """Lines at the knee and at the highest rate that met the service level, named at the top or
+    bottom, and one at a limit in ms."""
     shapes, notes = [], []
-    lines = (
+    marks = (
         ("knee", curve.knee, PURPLE, "left", 4),
         ("highest rate met", curve.highest, GREEN, "right", -4),
     )
-    for name, rate, colour, side, shift in lines:
-        if rate is None:
-            continue
-        line = {"color": colour, "width": 2, "dash": "dashdot"}
-        shapes.append({"type": "line", "xref": "x", "yref": "paper", "x0": rate, "x1": rate,
-                       "y0": 0, "y1": 1, "line": line})  # fmt: skip
-        notes.append({"x": rate, "y": 1, "xref": "x", "yref": "paper", "yanchor": "top",
-                      "xanchor": side, "xshift": shift, "showarrow": False,
-                      "text": f"{name} {rate:g}"})  # fmt: skip
-    shapes += [
-        {"type": "line", "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": limit, "y1": limit,
-         "line": {"color": GREY, "width": 1.5, "dash": "dot"}}
-        for limit in limits
-    ]  # fmt: skip
+    for name, rate, colour, anchor, shift in marks:
+        if rate is not None:
+            line = {"color": colour, "width": 2, "dash": "dashdot"}
+            ends = {"x0": rate, "x1": rate, "y0": 0, "y1": 1}
+            shapes.append({"type": "line", "xref": "x", "yref": "paper", "line": line} | ends)
+            place = {"x": rate, "xref": "x", "y": float(side == "top"), "yref": "paper"}
+            anchors = {"xanchor": anchor, "xshift": shift, "yanchor": side, "showarrow": False}
+            notes.append({"text": f"{name} {rate:g}"} | place | anchors)
+    if limit is not None:
+        line = {"color": GREY, "width": 1.5, "dash": "dot"}
+        ends = {"x0": 0, "x1": 1, "y0": limit, "y1": limit}
+        shapes.append({"type": "line", "xref": "paper", "yref": "y", "line": line} | ends)
     return {"shapes": shapes, "annotations": notes}
 
 

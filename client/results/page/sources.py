@@ -15,6 +15,9 @@ CURVE_FORMAT = "loadstone-curve-1"
 SWEEP_FORMAT = "loadstone-sweep-1"
 # One colour and dash each; with more lines nobody can tell them apart.
 MOST_RUNS = 24
+_ALIKE = ("sweep", "curve")
+# What a folder is searched for.
+_NAMES = ("loadstone-*.json", "sweep.json", "curve.json")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,12 @@ class RecordSource:
 
     path: Path
     record: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        """Its name, with that of its folder where all files of its kind are named alike."""
+        stem = self.path.stem
+        return (f"{self.path.resolve().parent.name}/{stem}" if stem in _ALIKE else stem)[:80]
 
 
 @dataclass(frozen=True)
@@ -71,10 +80,10 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found = sorted(path.glob("loadstone-*.json"))
+            found = sorted(file for name in _NAMES for file in path.glob(name))
             found = [file for file in found if not file.name.endswith(".outputs.json")]
             if not found:
-                raise UsageError(f"{path}: no record (loadstone-*.json) in this folder")
+                raise UsageError(f"{path}: no record ({', '.join(_NAMES)}) in this folder")
             files += found
         else:
             files.append(path)

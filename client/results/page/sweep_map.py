@@ -9,6 +9,8 @@ from client.results.page.values import as_list, as_mapping, finite, short_number
 
 OK = "ok"
 _CELL = 46
+_CAPTION = "Output tokens/s by batch size and cache length; cells without a number have no answer."
+_ROLLING = " * The cache is shorter than the longest prompt with its answer: it rolled."
 
 
 def cells_of(source: RecordSource) -> list[Mapping[str, Any]]:
@@ -32,10 +34,7 @@ def best_cell(cells: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 
 def setting(cell: Mapping[str, Any]) -> str:
     """The settings of a cell that have a map of their own, in words."""
-    words = [f"weights {text(cell.get('quantize'))}", f"sharded by {text(cell.get('sharding'))}"]
-    if isinstance(cell.get("rolling"), bool):
-        words.append("rolling cache" if cell["rolling"] else "whole cache")
-    return ", ".join(words)
+    return f"weights {text(cell.get('quantize'))}, sharded by {text(cell.get('sharding'))}"
 
 
 def sweep_charts(place: int, source: RecordSource) -> list[Chart]:
@@ -57,11 +56,12 @@ def _map(name: str, title: str, cells: Sequence[Mapping[str, Any]], top: float) 
     # The last of several cells at one place counts.
     at = {_place(cell): cell for cell in cells}
     rows = [[at.get((batch, length), {}) for length in lengths] for batch in batches]
+    rolls = any(cell.get("rolling") is True and speed(cell) is not None for cell in cells)
     speeds = [[speed(cell) for cell in row] for row in rows]
     return Chart(
         name=name,
         title=f"Tokens/s: {title}",
-        caption="Output tokens/s by batch size and cache length; cells without one did not run.",
+        caption=_CAPTION + (_ROLLING if rolls else ""),
         traces=[
             {
                 "type": "heatmap",
@@ -79,7 +79,7 @@ def _map(name: str, title: str, cells: Sequence[Mapping[str, Any]], top: float) 
                 "ygap": 2,
                 "colorbar": {"title": {"text": "tokens/s"}, "thickness": 12},
             },
-            _numbers(speeds, top),
+            _numbers(rows, top),
         ],
         layout={
             "xaxis": _named_axis("cache length, positions", lengths),
@@ -97,18 +97,23 @@ def _map(name: str, title: str, cells: Sequence[Mapping[str, Any]], top: float) 
     )
 
 
-def _numbers(speeds: Sequence[Sequence[float | None]], top: float) -> dict[str, Any]:
+def _numbers(rows: Sequence[Sequence[Mapping[str, Any]]], top: float) -> dict[str, Any]:
     """The speeds as text on their cells, white on the dark half of the scale."""
     ran = [
-        (x, y, value) for y, row in enumerate(speeds) for x, value in enumerate(row)
-        if value is not None
-    ]  # fmt: skip
+        (x, y, cell, value)
+        for y, row in enumerate(rows)
+        for x, cell in enumerate(row)
+        if (value := speed(cell)) is not None
+    ]
     return {
         "type": "scatter",
         "mode": "text",
-        "x": [x for x, _, _ in ran],
-        "y": [y for _, y, _ in ran],
-        "text": [short_number(value) for _, _, value in ran],
+        "x": [x for x, *_ in ran],
+        "y": [y for _, y, *_ in ran],
+        "text": [
+            short_number(value) + ("*" if cell.get("rolling") is True else "")
+            for _, _, cell, value in ran
+        ],
         "textfont": {"color": ["#ffffff" if value < top / 2 else "#000000" for *_, value in ran]},
         "hoverinfo": "skip",
     }

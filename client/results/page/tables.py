@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from client.results.page.definitions import (
     OUTCOMES,
     SCALARS,
@@ -12,6 +14,7 @@ from client.results.page.definitions import (
     known_latencies,
     present,
 )
+from client.results.page.distributions import stalls_of
 from client.results.page.rates import RateCurve
 from client.results.page.sources import RecordSource, RunSource
 from client.results.page.sweep_map import cells_of, speed
@@ -79,6 +82,20 @@ def settings_table(runs: Sequence[RunSource]) -> Table:
     return Table("Settings and host", _head("", runs), tuple(rows), note)
 
 
+def stalls_table(runs: Sequence[RunSource]) -> Table | None:
+    """How evenly tokens came, from the rows; None where no run has gaps."""
+    rows = []
+    for run in runs:
+        gaps = run.requests.gaps() if run.requests is not None else []
+        found = stalls_of(np.concatenate(gaps)) if gaps else None
+        if found is not None:
+            shown = (number(found.largest), f"{found.share:.3%}", number(found.limit))
+            rows.append((Cell(run.label), *(Cell(value, style="number") for value in shown)))
+    head = ("", "largest gap, ms", "stalls, of all gaps", "a stall is longer than, ms")
+    note = "A stall is a gap of more than 3 times the median gap."
+    return Table("Stalls", head, tuple(rows), note) if rows else None
+
+
 def curve_table(curve: RateCurve) -> Table:
     """One row a rate."""
     columns = (
@@ -126,7 +143,7 @@ def sweep_table(source: RecordSource) -> Table:
     )
     head = ("batch", "cache", "weights", "sharded by", "rolling", "status",
             *(figure.label for figure in shown), "of roofline", "reason")  # fmt: skip
-    return Table(f"Cells: {source.path.stem[:80]}", head, rows)
+    return Table(f"Cells: {source.label}", head, rows)
 
 
 def machine_table(source: RecordSource) -> Table:
@@ -134,7 +151,7 @@ def machine_table(source: RecordSource) -> Table:
     outside = {"cells", "points", "service_level"}
     known = {name: value for name, value in source.record.items() if name not in outside}
     rows = [(Cell(name), Cell(value)) for name, value in _flat(known, "")]
-    return Table(f"Settings: {source.path.stem[:80]}", ("", "value"), tuple(rows))
+    return Table(f"Settings: {source.label}", ("", "value"), tuple(rows))
 
 
 def _scalars(runs: Sequence[RunSource]) -> Table:
