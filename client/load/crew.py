@@ -17,7 +17,7 @@ from client.load.share import Share, ShareResult, Tally
 from client.load.share_run import ShareRun
 from client.targets.exchange import Answer, Exchange
 
-_HEAD_START_SECONDS = 0.3  # from the word to all workers until the clock starts
+_HEAD_START_SECONDS = 0.3  # for a last garbage collection, and the word to reach all workers
 _TELL_SECONDS = 0.5
 _START_SECONDS = 60.0  # for a process to come up
 _READ_SECONDS = 300.0  # for a worker to read its answers after the run
@@ -46,7 +46,7 @@ async def _alone(share: Share, progress: Progress, say: Say) -> ShareResult:
             await opening
             interrupt.cancels = None
             showing = asyncio.create_task(_show(run, progress))
-            result = await run.run(time.time())
+            result = await run.run(time.time() + _HEAD_START_SECONDS)
             showing.cancel()
         progress.show(run.tally())
         return result

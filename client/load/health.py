@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 _PERIOD_SECONDS = 0.02
+LATE_MS = 20.0
 
 
 @dataclass(frozen=True)
 class WorkerHealth:
     """One worker, over the time it measured.
 
-    `cpu_seconds` of processor time in `seconds`; how late its event loop ran a timer, in ms;
-    connections it had to open while the clock ran.
+    `cpu_seconds` of processor time in `seconds`; how late its event loop ran a timer, in ms, and
+    how often it was later than LATE_MS.
     """
 
     seconds: float
@@ -23,6 +24,7 @@ class WorkerHealth:
     loop_lag_p50_ms: float
     loop_lag_p99_ms: float
     loop_lag_max_ms: float
+    late_turns: int = 0
     requests: int = 0
     tokens: int = 0
     host: str = ""
@@ -52,6 +54,7 @@ class LoopWatch:
             loop_lag_p50_ms=float(np.percentile(lags, 50)),
             loop_lag_p99_ms=float(np.percentile(lags, 99)),
             loop_lag_max_ms=float(lags.max()),
+            late_turns=int((lags > LATE_MS).sum()),
             requests=requests,
             tokens=tokens,
             host=host,

@@ -3,17 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from client.load.health import WorkerHealth
+from client.load.health import LATE_MS, WorkerHealth
 
 # Of one core; above it messages wait for the client (Python runs on one core at a time).
 BUSY = 0.9
 # The client's own delays matter where they are long and a good part of what is measured.
-_LONG_MS = 20.0
 _PART = 0.1
 # A rate reached to within this is the rate that was asked for.
 _RATE = 0.01
-_FEWEST = 100  # requests; with fewer the last gap alone is more than _RATE
-_WATCHED_SECONDS = 1.0  # for a percentile of the event loop's lag to say something
+_FEWEST = 100  # requests; with fewer one of them alone makes the tail
+_HICCUPS = 5  # late turns of an event loop that any machine may have
 
 
 def reasons_against(
@@ -29,9 +28,7 @@ def reasons_against(
     requests failed for want of files or ports here.
     """
     busiest = max((worker.cpu_share for worker in workers), default=0.0)
-    lag = max(
-        (each.loop_lag_p99_ms for each in workers if each.seconds >= _WATCHED_SECONDS), default=0.0
-    )
+    lag = max((each.loop_lag_p99_ms for each in workers if each.late_turns > _HICCUPS), default=0.0)
     first = figures.get("median_ttft_ms")
     found = []
     if lost:
@@ -44,10 +41,12 @@ def reasons_against(
         )
     if _matters(lag, first):
         found.append(f"the client read late: its event loop lagged by {lag:.0f} ms at p99")
-    sent = figures.get("p99_send_lag_ms")
+    count = figures.get("num_prompts") or 0
+    tail = "p99" if count >= _FEWEST else "median"
+    sent = figures.get(f"{tail}_send_lag_ms")
     if rate is not None and _matters(sent, first):
-        found.append(f"requests were sent late: {sent:.0f} ms at p99")
-    reached, count = figures.get("sent_request_rate"), figures.get("num_prompts") or 0
+        found.append(f"requests were sent late: {sent:.0f} ms at {tail}")
+    reached = figures.get("sent_request_rate")
     if rate is not None and reached is not None and count >= _FEWEST and not figures["not_sent"]:
         off = reached / rate - 1
         if abs(off) > _RATE:
@@ -56,7 +55,7 @@ def reasons_against(
 
 
 def _matters(milliseconds: float | None, measured: float | None) -> bool:
-    if milliseconds is None or milliseconds < _LONG_MS:
+    if milliseconds is None or milliseconds < LATE_MS:
         return False
     return measured is None or milliseconds > _PART * measured
 
