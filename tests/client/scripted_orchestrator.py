@@ -7,9 +7,11 @@ Run as a process of its own, so that it can be killed and shares no interpreter 
 import argparse
 import asyncio
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import grpc.aio
@@ -150,17 +152,9 @@ def _samples(sample) -> pb.DecodeResponse:
 
 
 async def _serve(given: argparse.Namespace) -> None:
-    # By default gRPC cancels some of more than 1,000 calls that come at once.
-    waiting = ("max_pending_requests", "max_pending_requests_hard_limit")
-    options = [(f"grpc.server.{name}", 10_000) for name in waiting]
-    server = grpc.aio.server(options=[*options, ("grpc.max_concurrent_streams", given.streams)])
-    add_OrchestratorServicer_to_server(Scripted(given), server)
-    if given.certificates:
-        pair = [(given.certificates / name).read_bytes() for name in ("key.pem", "certificate.pem")]
-        credentials = grpc.ssl_server_credentials([tuple(pair)])
-        port = server.add_secure_port("localhost:0", credentials)
-    else:
-        port = server.add_insecure_port("localhost:0")
+    server, port = _bound(given)
+    while port is None:
+        server, port = _bound(given)
     await server.start()
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
@@ -170,6 +164,38 @@ async def _serve(given: argparse.Namespace) -> None:
         await asyncio.wait_for(stopping.wait(), 120)
     # What is under way may end.
     await server.stop(10)
+
+
+def _bound(given: argparse.Namespace) -> tuple[grpc.aio.Server, int | None]:
+    """A server, and the port it has on both addresses of localhost; no port if one was taken."""
+    # By default gRPC cancels some of more than 1,000 calls that come at once.
+    waiting = ("max_pending_requests", "max_pending_requests_hard_limit")
+    options = [(f"grpc.server.{name}", 10_000) for name in waiting]
+    options += [("grpc.max_concurrent_streams", given.streams), ("grpc.so_reuseport", 0)]
+    server = grpc.aio.server(options=options)
+    add_OrchestratorServicer_to_server(Scripted(given), server)
+    add = server.add_insecure_port
+    if given.certificates:
+        pair = [(given.certificates / name).read_bytes() for name in ("key.pem", "certificate.pem")]
+        add = partial(
+            server.add_secure_port, server_credentials=grpc.ssl_server_credentials([tuple(pair)])
+        )
+    port = add("127.0.0.1:0")
+    if _has_ipv6():
+        # Another program may have this number there; a client of localhost would find that one.
+        try:
+            add(f"[::1]:{port}")
+        except RuntimeError:
+            return server, None
+    return server, port
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ DETAILS = {
     "zipped": "the answer is encoded (gzip), which was not asked for",
     "switched": "another protocol",
     "halfchunk": "closed before the answer was whole",
-    "silent": "no end within 2 s",
+    "silent": "no end within 1.5 s",
 }
 KINDS = ["openai", "openai-chat"]
 
@@ -95,8 +95,8 @@ def web():
 
 
 def settings_for(port: int, kind: str = "openai", **changes) -> TargetSettings:
-    usual = {"kind": kind, "port": port, "connections": 4, "request_timeout": 20.0}
-    return TargetSettings(**usual | {"connect_timeout": 10.0} | changes)
+    usual = {"kind": kind, "server": "127.0.0.1", "port": port, "connections": 4}
+    return TargetSettings(**usual | {"request_timeout": 20.0, "connect_timeout": 10.0} | changes)
 
 
 def asked(port: int, prompts, meanwhile=None, loop="uvloop", **changes):
@@ -112,7 +112,7 @@ def test_every_script_is_expected():
 def test_every_script_ends_as_it_should_and_harms_no_other(web, kind, loop):
     """All at once, each beside a good one, over connections that they share."""
     prompts = [prompt(f"{each} please") for script in EXPECTED for each in (script, "tokens")]
-    records = asked(web.port, prompts, loop=loop, kind=kind, request_timeout=2.0)
+    records = asked(web.port, prompts, loop=loop, kind=kind, request_timeout=1.5)
     for record in records:
         name = record.prompt_id.split(" ")[0]
         outcome, text, tokens, counted_by = EXPECTED[name]
@@ -131,7 +131,7 @@ def test_every_script_ends_as_it_should_and_harms_no_other(web, kind, loop):
     assert (by_name["timed"].server_queue, by_name["timed"].server_prefill) == (0.25, 0.5)
     assert by_name["tokens"].server_prompt_tokens == 3
     # Stamped as they came.
-    assert len({time for time, _ in by_name["tokens"].arrivals}) > 4
+    assert len({time for time, _ in by_name["tokens"].arrivals}) > 1
     assert len({time for time, _ in by_name["several"].arrivals}) == 1
 
 
@@ -140,7 +140,7 @@ def test_a_connection_is_fit_for_the_next_request_whatever_came_before(web, scri
     """One after another on one connection, where it is still there."""
 
     async def in_turn():
-        target = make_target(settings_for(web.port, connections=1, request_timeout=0.4))
+        target = make_target(settings_for(web.port, connections=1, request_timeout=0.2))
         await target.open(lambda reason: None)
         statuses = []
         for text in (script, "tokens", "tokens"):
@@ -281,7 +281,7 @@ def test_a_link_that_breaks(web, broken, cause):
         getattr(link, broken)()
 
     prompts = [prompt("tokens", 5000)] * 3
-    records = asked(link.port, prompts, meanwhile, request_timeout=1.5)
+    records = asked(link.port, prompts, meanwhile, request_timeout=1.0)
     link.close()
     assert {summary(record)[:2] for record in records} == {cause}
     assert all(record.text.startswith(TWO) for record in records)
@@ -382,7 +382,7 @@ def test_tls_with_a_certificate_of_ones_own(loop):
         assert causes == ["", "connection lost", "HTTP 429", "", ""]
         for wrong in ({"tls": True}, {}):
             with pytest.raises(NotReadyError, match="no ready server"):
-                asked(encrypted.port, [], loop=loop, connect_timeout=0.8, **wrong)
+                asked(encrypted.port, [], loop=loop, connect_timeout=0.4, **wrong)
 
 
 def test_a_server_that_lists_nothing_needs_a_name():

@@ -213,8 +213,8 @@ def test_whatever_comes_every_request_ends_and_nothing_escapes(loop):
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         target = make_target(
             TargetSettings(
-                kind="openai", port=server.sockets[0].getsockname()[1], model="m",
-                health_check=False, connections=2, request_timeout=0.1, connect_timeout=5.0,
+                kind="openai", server="127.0.0.1", port=server.sockets[0].getsockname()[1],
+                model="m", health_check=False, connections=2, request_timeout=0.1, connect_timeout=5.0,
             )
         )  # fmt: skip
         await target.open(lambda reason: None)

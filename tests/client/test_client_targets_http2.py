@@ -32,6 +32,7 @@ from raw_http2 import (
 )
 from target_rig import asking, prompt, run, summary
 
+from client.errors import NotReadyError
 from client.targets.exchange import Exchange
 from client.targets.grpc_wire import code_name, framed, messages, request_headers
 from client.targets.http2 import Http2Connection, frame, read_frames
@@ -58,8 +59,9 @@ def token(index: int) -> bytes:
 
 
 def settings_for(transport: str, port: int, **changes) -> TargetSettings:
-    usual = {"transport": transport, "port": port, "connections": 1, "health_check": False}
-    return TargetSettings(**usual | {"request_timeout": 10.0, "connect_timeout": 5.0} | changes)
+    usual = {"transport": transport, "server": "127.0.0.1", "port": port, "connections": 1}
+    usual |= {"health_check": False, "request_timeout": 10.0, "connect_timeout": 5.0}
+    return TargetSettings(**usual | changes)
 
 
 async def asked(transport: str, answer, settings: bytes = b"", **changes):
@@ -351,16 +353,14 @@ def test_a_connection_the_server_leaves_is_closed_when_its_last_call_has_ended()
     assert run(leaving()) == (["OK"] * 3, 0)
 
 
-@pytest.mark.parametrize("garbage", [b"", b"\xff" * 50, b"HTTP/1.1 400 No\r\n\r\n", b"\0" * 9])
+@pytest.mark.parametrize("garbage", [b"", b"\xff" * 50])
 @pytest.mark.parametrize("transport", ["fast", "grpcio"])
 def test_a_health_check_that_makes_no_sense_is_not_ready(transport, garbage):
-    from client.errors import NotReadyError
-
     async def opened():
         async with answering(
             lambda n: [opening(n), data(n, framed(b"\x08\xff" + garbage)), ending(n)]
         ) as port:
-            settings = settings_for(transport, port, health_check=True, connect_timeout=0.8)
+            settings = settings_for(transport, port, health_check=True, connect_timeout=0.5)
             await asking(settings, [])
 
     with pytest.raises(NotReadyError, match="cannot be read"):
@@ -391,11 +391,11 @@ def test_whatever_comes_every_call_ends_and_nothing_escapes(loop):
 
     async def many():
         async with answering(lambda n: [_frames(made), *([None] * (made.random() < 0.7))]) as port:
-            settings = settings_for("fast", port, request_timeout=0.3, connect_timeout=1.0)
+            settings = settings_for("fast", port, request_timeout=0.15, connect_timeout=1.0)
             target = make_target(settings)
             exchanges = []
-            for _ in range(150):
-                wave = [Exchange() for _ in range(2)]
+            for _ in range(25):
+                wave = [Exchange() for _ in range(12)]
                 async with asyncio.TaskGroup() as group:
                     for exchange in wave:
                         group.create_task(target.ask(target.build(prompt("go")), exchange))
