@@ -25,6 +25,12 @@ def way(request):
     return request.param
 
 
+@pytest.fixture(params=[WAYS[0], WAYS[2]], ids=" on ".join)
+def quick(request):
+    """Where the loop makes no difference."""
+    return request.param
+
+
 def settings_for(way, port: int, **changes) -> TargetSettings:
     usual = {"transport": way[0], "server": "127.0.0.1", "port": port, "connections": 2}
     return TargetSettings(**usual | {"request_timeout": 20.0, "connect_timeout": 10.0} | changes)
@@ -77,18 +83,18 @@ def test_every_script_ends_as_it_should(server, way):
         assert times == sorted(times)
 
 
-def test_tokens_are_never_earlier_than_the_server_sent_them(way):
+def test_tokens_are_never_earlier_than_the_server_sent_them(quick):
     with serving("--ttft", "0.2", "--itl", "0.03") as slow:
-        (record,) = asked(way, slow.port, [prompt("go", 10)])
+        (record,) = asked(quick, slow.port, [prompt("go", 10)])
     since = [time - record.sent for time, _ in record.arrivals]
     assert all(time >= 0.2 + 0.03 * index for index, time in enumerate(since))
     # Stamped as they came, not when the stream had ended.
     assert len(set(since)) > 1
 
 
-def test_jetstream_itself(way):
+def test_jetstream_itself(quick):
     with serving("--jetstream") as theirs:
-        (record,) = asked(way, theirs.port, [prompt("go", 5)])
+        (record,) = asked(quick, theirs.port, [prompt("go", 5)])
     assert (record.outcome.value, record.tokens, record.finish) == ("completed", 5, None)
     assert record.server_queue is None
 
@@ -100,12 +106,12 @@ def test_500_streams_at_once_on_two_connections(server, way):
     assert [record.prompt_id for record in records] == [f"go {number}" for number in range(500)]
 
 
-def test_a_limit_of_streams_on_a_connection(way):
+def test_a_limit_of_streams_on_a_connection(quick):
     with serving("--streams", "2", "--ttft", "0.1") as limited:
         prompts = [prompt("go", 4)] * 20
-        records = asked(way, limited.port, prompts, connections=1)
+        records = asked(quick, limited.port, prompts, connections=1)
     found = {summary(record)[:2] for record in records}
-    if way[0] == "fast":  # opens further connections
+    if quick[0] == "fast":  # opens further connections
         assert found == {("completed", "")}
     else:  # gRPC holds some back on its one connection, and the server refuses others
         assert found <= {("completed", ""), ("failed", "stream refused")}
@@ -125,7 +131,7 @@ def test_messages_longer_than_frames_and_windows_are_read_whole(server, way):
     assert record.text == "".join(letter * 2**20 for letter in "abcde")
 
 
-def test_a_request_that_waits_to_be_sent_can_time_out_alone(server, way):
+def test_a_request_that_waits_to_be_sent_can_time_out_alone(server, quick):
     """The link holds back the windows that the server opens; the next request is unharmed."""
     link = Link(server.port)
 
@@ -133,7 +139,7 @@ def test_a_request_that_waits_to_be_sent_can_time_out_alone(server, way):
         link.freeze()
 
     prompts = [prompt("go " + "p" * 2**20, 2)]
-    (record,) = asked(way, link.port, prompts, freeze, request_timeout=0.5)
+    (record,) = asked(quick, link.port, prompts, freeze, request_timeout=0.5)
     link.close()
     assert summary(record) == ("failed", "timeout", "no end within 0.5 s")
 
@@ -203,36 +209,36 @@ def test_a_graceful_shutdown_lets_streams_end(way):
         assert leaving.process.wait(timeout=8) == 0
 
 
-def test_headers_and_key_go_with_each_call(server, way):
+def test_headers_and_key_go_with_each_call(server, quick):
     headers = {"X-Route": "a b", "x-team": "capacity"}
     text = "told authorization x-route x-team"
-    (record,) = asked(way, server.port, [prompt(text)], headers=headers, api_key="k3y")
+    (record,) = asked(quick, server.port, [prompt(text)], headers=headers, api_key="k3y")
     assert record.text == "authorization=Bearer k3y;x-route=a b;x-team=capacity"
 
 
-def test_a_server_that_wants_a_key_says_so_at_once(way):
+def test_a_server_that_wants_a_key_says_so_at_once(quick):
     with serving("--key", "right") as keyed:
         started = time.monotonic()
         with pytest.raises(NotReadyError, match="wants a key") as told:
-            asked(way, keyed.port, [], api_key="wr0ng-key")
+            asked(quick, keyed.port, [], api_key="wr0ng-key")
         assert time.monotonic() - started < 8
         assert "wr0ng" not in str(told.value)
-        assert asked(way, keyed.port, [], api_key="right") == []
+        assert asked(quick, keyed.port, [], api_key="right") == []
 
 
-def test_tls_with_a_certificate_of_ones_own(way):
+def test_tls_with_a_certificate_of_ones_own(quick):
     secure = {"tls": True, "ca_file": CERTIFICATES / "certificate.pem"}
     with serving("--certificates", str(CERTIFICATES)) as encrypted:
-        records = asked(way, encrypted.port, [prompt("go"), prompt("refuse")], **secure)
+        records = asked(quick, encrypted.port, [prompt("go"), prompt("refuse")], **secure)
         assert [summary(record)[:2] for record in records] == [
             ("completed", ""), ("failed", "RESOURCE_EXHAUSTED"),
         ]  # fmt: skip
         for wrong in ({"tls": True}, {}):  # an unknown authority, no encryption
             with pytest.raises(NotReadyError, match="no ready server"):
-                asked(way, encrypted.port, [], connect_timeout=0.5, **wrong)
+                asked(quick, encrypted.port, [], connect_timeout=0.5, **wrong)
 
 
-def test_a_server_that_is_loading_is_waited_for(way):
+def test_a_server_that_is_loading_is_waited_for(quick):
     said = []
 
     async def opening(settings):
@@ -241,17 +247,17 @@ def test_a_server_that_is_loading_is_waited_for(way):
         await target.close()
 
     with serving("--not-live", "2") as loading:
-        run(opening(settings_for(way, loading.port)), way[1])
+        run(opening(settings_for(quick, loading.port)), quick[1])
         address = f"127.0.0.1:{loading.port}"
     assert said == [f"waiting for the server at {address}: it answers that it is not live yet"]
 
 
 @pytest.mark.parametrize("health_check", [True, False])
-def test_a_port_that_answers_nothing_is_not_ready_in_time(way, health_check):
+def test_a_port_that_answers_nothing_is_not_ready_in_time(quick, health_check):
     with socket.create_server(("localhost", 0)) as mute:
         started = time.monotonic()
         with pytest.raises(NotReadyError, match=r"no ready server at 127\.0\.0\.1"):
-            asked(way, mute.getsockname()[1], [], connect_timeout=0.4, health_check=health_check)
+            asked(quick, mute.getsockname()[1], [], connect_timeout=0.4, health_check=health_check)
     assert time.monotonic() - started < 6
 
 

@@ -107,8 +107,7 @@ def test_every_script_is_expected():
     assert EXPECTED.keys() == SCRIPTS.keys() - {"told"}
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "loop"), [("openai", "uvloop"), ("openai-chat", "asyncio")])
 def test_every_script_ends_as_it_should_and_harms_no_other(web, kind, loop):
     """All at once, each beside a good one, over connections that they share."""
     prompts = [prompt(f"{each} please") for script in EXPECTED for each in (script, "tokens")]

@@ -214,7 +214,7 @@ def test_whatever_comes_every_request_ends_and_nothing_escapes(loop):
         target = make_target(
             TargetSettings(
                 kind="openai", server="127.0.0.1", port=server.sockets[0].getsockname()[1],
-                model="m", health_check=False, connections=2, request_timeout=0.1, connect_timeout=5.0,
+                model="m", health_check=False, connections=2, request_timeout=0.1,
             )
         )  # fmt: skip
         await target.open(lambda reason: None)

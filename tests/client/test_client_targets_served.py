@@ -47,7 +47,8 @@ def asked(way, server, prompts, **changes):
     place = server.url if kind != "jetstream" else server.thread.server.address
     usual = {
         "kind": kind, "transport": transport, "server": "127.0.0.1",
-        "port": int(place.rsplit(":", 1)[1]), "connections": 3, "request_timeout": 20.0, "connect_timeout": 10.0,
+        "port": int(place.rsplit(":", 1)[1]), "connections": 3,
+        "request_timeout": 20.0, "connect_timeout": 10.0,
     }  # fmt: skip
     return run(asking(TargetSettings(**usual | changes), prompts), loop)
 
