@@ -271,6 +271,30 @@ def test_a_port_that_nobody_accepts_on_takes_no_longer_than_the_request_may(loop
     assert (exchange.status, exchange.detail) == ("timeout", "no connection within 0.5 s")
 
 
+@pytest.mark.parametrize("kind", ["openai", "jetstream"])
+def test_no_timer_outlives_its_request(web, server, kind):
+    """Whether a request ended, was refused, or was cancelled."""
+
+    async def counting():
+        port = web.port if kind == "openai" else server.port
+        target = make_target(settings_for(port, kind, request_timeout=500.0))
+        await target.open(lambda reason: None)
+        for script in ("tokens", "busy", "refuse", "stuck"):
+            task = asyncio.create_task(target.ask(target.build(prompt(script)), Exchange()))
+            if script == "stuck":
+                await asyncio.sleep(0.2)
+                task.cancel()
+            await asyncio.wait([task])
+        # Only the stock loop can be asked. The test's own time limit is one of them.
+        timers = asyncio.get_running_loop()._scheduled
+        left = [timer for timer in timers if not timer.cancelled()]
+        await target.close()
+        now = asyncio.get_running_loop().time()
+        return [timer for timer in left if timer.when() - now > 100]
+
+    assert run(counting(), "asyncio") == []
+
+
 @pytest.mark.parametrize(("broken", "cause"), [("half_close", LOST), ("freeze", TIMEOUT)])
 def test_a_link_that_breaks(web, broken, cause):
     link = Link(web.port)

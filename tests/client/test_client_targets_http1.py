@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from target_rig import prompt, run
 
-from client.targets.exchange import Exchange
+from client.results.records import CountedBy, count_tokens
+from client.targets.exchange import Answer, Exchange, Piece
 from client.targets.http1 import HttpConnection
 from client.targets.open import make_target
 from client.targets.openai_answer import events, read_events, read_failure
@@ -238,3 +239,8 @@ def test_whatever_comes_every_request_ends_and_nothing_escapes(loop):
         each.status for each in exchanges
     }
     assert held == 0
+
+
+def test_a_count_below_nothing_is_no_count():
+    answer = Answer([Piece(1.0, (), "ab")], completion_tokens=-3)
+    assert count_tokens(answer, list) == ([(1.0, 2)], CountedBy.TOKENIZER)
