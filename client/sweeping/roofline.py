@@ -14,8 +14,8 @@ service as a whole turns into tokens, and 1 is out of reach.
 
 Weights and cache are what all devices hold together, as the server says in its ready file, under
 `plan`; bandwidth and peak are those of all devices together. Where each device keeps a copy of its
-own, as with sharding by batch, each moves its own, and the weights count as often: the bound is that
-of the setting. `step_weight_bytes` counts where the server tells it; otherwise `weight_bytes` does,
+own, as with sharding by batch, each moves its own, and the weights count as often: the bound is
+that of the setting. Where the server tells `step_weight_bytes` they count, else `weight_bytes`,
 in which there may be weights that a step does not read, such as an embedding kept beside the head.
 The bound is then too low, and the fraction too high.
 
