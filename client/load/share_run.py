@@ -2,6 +2,7 @@
 
 import asyncio
 import platform
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -46,7 +47,9 @@ class ShareRun:
         # One clock in all workers of a machine; between machines as good as their time of day.
         self._start = time.perf_counter() + (start_at - time.time())
         with garbage_collection_held():
-            watch = LoopWatch()
+            # An engine in this process takes time of its own, which is what is measured.
+            shared = self._share.target.kind == "in-process"
+            watch = LoopWatch(resource.RUSAGE_THREAD if shared else resource.RUSAGE_SELF)
             interrupted, ended = await self._measure()
             tokens = self.tally().tokens
             requests = sum(each.sent is not None for row in self._exchanges for each in row)

@@ -114,7 +114,7 @@ def _environment() -> Environment:
 
 def _plotly() -> str:
     try:
-        from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+        from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise UsageError(
             "the page needs plotly, which is not installed: pip install 'loadstone[report]'"
