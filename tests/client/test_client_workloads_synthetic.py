@@ -137,10 +137,10 @@ def test_mending_leaves_the_shared_prefix_alone(merging):
 
 
 def test_what_is_kept_stays_when_it_merges_with_the_next_word(merging):
-    (merged,) = merging.encode("ab")
-    a, b = merging.encode("a") + merging.encode("b")
-    made = writer.Writer(merging).write("x", [a, b, b], 5, np.random.default_rng(0), keep=1)
-    assert made.token_ids[0] == a != merged
+    (merged,) = merging.encode("mn")
+    m, n = merging.encode("m") + merging.encode("n")
+    made = writer.Writer(merging).write("x", [m, n, n], 5, np.random.default_rng(0), keep=1)
+    assert made.token_ids[0] == m != merged
     assert merging.encode(made.text) == list(made.token_ids)
     assert len(made.token_ids) == 3
 
