@@ -84,8 +84,8 @@ class OpenAITarget:
         body = b"".join(content for _, content in exchange.arrivals)
         if exchange.status == "HTTP 401":
             return "it wants a key (--api-key-env names the variable that holds it)"
-        if exchange.status == "HTTP 404" and self._model is not None:
-            return ""  # some servers list no models
+        if self._model is not None and exchange.status in ("HTTP 404", "HTTP 405", "HTTP 500"):
+            return ""  # it answers; some servers list no models, or fail when they look for them
         if exchange.status != OK:
             return f"{exchange.status} {read_failure(exchange.arrivals) or exchange.detail}".strip()
         self._model = self._model or _first_model(body)

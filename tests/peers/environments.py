@@ -35,12 +35,17 @@ def tokenizer_folder(folder: Path) -> Path:
     file.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     file.decoder = decoders.ByteLevel()
     file.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    return with_template(folder)
+
+
+def with_template(folder: Path) -> Path:
+    """A chat template beside a tokenizer."""
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "chat_template": "{% for m in messages %}{{ m['content'] }}{% endfor %}",
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
     return folder
 
 

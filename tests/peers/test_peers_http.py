@@ -7,7 +7,14 @@ import sys
 
 import pytest
 
-from tests.peers.environments import ROOT, free_port, listening, program, tokenizer_folder
+from tests.peers.environments import (
+    ROOT,
+    free_port,
+    listening,
+    program,
+    tokenizer_folder,
+    with_template,
+)
 from tests.server.running import make_checkpoint, running
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(600)]
@@ -17,7 +24,7 @@ pytestmark = [pytest.mark.peers, pytest.mark.timeout(600)]
 def served(tmp_path_factory):
     """Our own server on a tiny model, with HTTP."""
     folder = tmp_path_factory.mktemp("server")
-    model = make_checkpoint(folder / "model")
+    model = with_template(make_checkpoint(folder / "model"))
     with running(folder, model, "--http-port", "0", "--served-model-name", "tiny"):
         yield json.loads((folder / "ready.json").read_text())["http_port"]
 
@@ -25,10 +32,7 @@ def served(tmp_path_factory):
 @pytest.mark.parametrize("backend", ["openai", "openai-chat"])
 def test_our_client_measures_transformers_serve(tmp_path, backend):
     transformers, port = program(".venv-peers", "transformers"), free_port()
-    model = make_checkpoint(tmp_path / "model")
-    tokenizer_folder(tmp_path / "tokenizer")
-    template = (tmp_path / "tokenizer" / "tokenizer_config.json").read_text()
-    (model / "tokenizer_config.json").write_text(template)
+    model = with_template(make_checkpoint(tmp_path / "model"))
     command = [str(transformers), "serve", str(model), "--device", "cpu"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     with listening(command, port, tmp_path / "log", seconds=180):
