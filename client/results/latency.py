@@ -29,23 +29,18 @@ def tpot(record: Record) -> float | None:
 
 def ttst(record: Record, since: float) -> float | None:
     """Seconds from `since` to the second token; None for fewer than two tokens."""
-    times = token_times([record])
+    times = record.token_times
     return float(times[1] - since) if len(times) > 1 else None
 
 
 def itls(record: Record) -> np.ndarray:
-    """[tokens - 1] seconds between each token and the one before it.
-
-    Tokens of one message arrived together: 0 between them, and the whole wait before the first.
-    """
-    return np.diff(token_times([record]))
+    """See `Record.gaps`."""
+    return record.gaps
 
 
 def token_times(records: Iterable[Record]) -> np.ndarray:
     """When each token arrived, seconds from the start of the run, in order of the records."""
-    arrivals = [arrival for record in records for arrival in record.arrivals]
-    times = np.array([time for time, _ in arrivals], dtype=np.float64)
-    return np.repeat(times, np.array([count for _, count in arrivals], dtype=np.int64))
+    return np.concatenate([np.zeros(0), *(record.token_times for record in records)])
 
 
 def sent_at(record: Record) -> float:

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
+
+import numpy as np
 
 from client.load.share import ShareResult
 from client.targets.exchange import OK, Answer, Exchange, Piece
@@ -33,7 +36,7 @@ class CountedBy(Enum):
     TOKENIZER = "tokenizer"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Record:
     """One request. Times in seconds from the start of the run; None where it did not get there.
 
@@ -61,10 +64,26 @@ class Record:
     server_queue: float | None = None
     server_prefill: float | None = None
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """How many tokens came back."""
         return sum(count for _, count in self.arrivals)
+
+    @cached_property
+    def token_times(self) -> np.ndarray:
+        """[tokens] when each token came, seconds from the start of the run."""
+        if not self.arrivals:
+            return np.zeros(0)
+        times, counts = np.array(self.arrivals, dtype=np.float64).T
+        return np.repeat(times, counts.astype(np.int64))
+
+    @cached_property
+    def gaps(self) -> np.ndarray:
+        """[tokens - 1] seconds between each token and the one before it.
+
+        Tokens of one message came together: 0 between them, and the whole wait before the first.
+        """
+        return np.diff(self.token_times)
 
 
 def build_records(
