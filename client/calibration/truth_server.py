@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import gc
 import json
+import os
 import signal
 import socket
 import struct
@@ -293,8 +294,11 @@ def main() -> int:
     parser.add_argument("--itl-ms", type=float, default=25.0)
     parser.add_argument("--stall-at", type=float, default=0.0, help="seconds after a request")
     parser.add_argument("--stall", type=float, default=0.0, help="seconds without any token")
+    parser.add_argument("--core", type=int, help="run on this one")
     parser.add_argument("--max-seconds", type=float, default=600.0)
     given = parser.parse_args()
+    if given.core is not None:
+        os.sched_setaffinity(0, {given.core})
     script = Script(given.ttft_ms / 1e3, given.itl_ms / 1e3, given.stall_at, given.stall)
     run_on_fastest_loop(serve(script, given.max_seconds))
     return 0
