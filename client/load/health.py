@@ -16,7 +16,7 @@ class WorkerHealth:
     """One worker, over the time it measured.
 
     `cpu_seconds` of processor time in `seconds`; how late its event loop ran a timer, in ms, and
-    how often it was later than LATE_MS.
+    how often it was later than LATE_MS and for how many seconds in all.
     """
 
     seconds: float
@@ -25,6 +25,7 @@ class WorkerHealth:
     loop_lag_p99_ms: float
     loop_lag_max_ms: float
     late_turns: int = 0
+    late_seconds: float = 0.0
     requests: int = 0
     tokens: int = 0
     host: str = ""
@@ -59,6 +60,7 @@ class LoopWatch:
             loop_lag_p99_ms=float(np.percentile(lags, 99)),
             loop_lag_max_ms=float(lags.max()),
             late_turns=int((lags > LATE_MS).sum()),
+            late_seconds=float(lags[lags > LATE_MS].sum()) / 1e3,
             requests=requests,
             tokens=tokens,
             host=host,

@@ -13,8 +13,10 @@ from client.workloads.session import Session
 class Plan:
     """When the sessions of a run start, in order.
 
-    `due` in seconds from the start, None for as soon as there is a place; `concurrency` limits how
-    many sessions run at one time; nothing starts after `stop_after` seconds.
+    `due` in seconds from the start; `concurrency` limits how many sessions run at one time. With a
+    None among the times it is a closed loop of `concurrency` users (None: one a session): the first
+    times say when they come (None: at the start), and each takes the next session when his last
+    one is over. Nothing starts after `stop_after` seconds, later turns of a session neither.
     """
 
     due: tuple[float | None, ...]

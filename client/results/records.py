@@ -155,7 +155,7 @@ def count_tokens(
     if any(piece.token_ids for piece in answer.pieces):
         found = [(piece.time, len(piece.token_ids)) for piece in answer.pieces if piece.token_ids]
         return found, CountedBy.TOKEN_IDS
-    said = answer.completion_tokens
+    said = max(answer.completion_tokens or 0, 0)
     texts = [piece for piece in answer.pieces if piece.text]
     if said:
         for pieces in (answer.pieces, texts):

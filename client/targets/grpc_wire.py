@@ -10,18 +10,21 @@ _CODES = (
     "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED",
     "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 )  # fmt: skip
+_NAMES = {str(number): name for number, name in enumerate(_CODES)}
+# Says that the server need not remember our headers: asked of us by some, and allowed by all.
+_NO_TABLE = b"\x20"
 
 
 def code_name(text: str) -> str:
     """The name of a `grpc-status`."""
-    return _CODES[int(text)] if text.isdigit() and int(text) < len(_CODES) else f"gRPC {text}"
+    return _NAMES.get(text, f"gRPC {text[:20]}")
 
 
 def request_headers(
     authority: str, path: str, secure: bool, timeout: float, metadata: Mapping[str, str]
 ) -> bytes:
     """The header block of a call. It adds nothing to the compression's state: it can be reused."""
-    milliseconds = min(int(timeout * 1e3), 99_999_999)  # eight digits is gRPC's limit
+    milliseconds = min(max(int(timeout * 1e3), 1), 99_999_999)  # eight digits is gRPC's limit
     fields = {
         ":method": "POST",
         ":scheme": "https" if secure else "http",
@@ -33,7 +36,9 @@ def request_headers(
         "grpc-timeout": f"{milliseconds}m",
     } | {name.lower(): value for name, value in metadata.items()}
     fresh = hpack.Encoder()
-    return fresh.encode([hpack.NeverIndexedHeaderTuple(*pair) for pair in fields.items()])
+    return _NO_TABLE + fresh.encode(
+        [hpack.NeverIndexedHeaderTuple(*pair) for pair in fields.items()]
+    )
 
 
 def framed(message: bytes) -> bytes:
@@ -49,17 +54,23 @@ def messages(
     With them what is wrong with the rest: "" when every byte belongs to a whole message.
     """
     found: list[tuple[float, bytes]] = []
-    rest = b""
+    held: list[bytes] = []  # parts of a message that is not whole yet, of `size` bytes so far
+    size, wanted = 0, 5
     for arrived, payload in arrivals:
-        data = rest + payload if rest else payload
-        at = 0
-        while len(data) - at >= 5:
+        held.append(payload)
+        size += len(payload)
+        if size < wanted:
+            continue
+        data = b"".join(held)
+        at, wanted = 0, 5
+        while size - at >= 5:
             compressed, length = struct.unpack_from(">BI", data, at)
             if compressed:
                 return found, "a compressed message, which was not asked for"
-            if len(data) - at < 5 + length:
+            if size - at < 5 + length:
+                wanted = 5 + length
                 break
             found.append((arrived, data[at + 5 : at + 5 + length]))
             at += 5 + length
-        rest = data[at:]
-    return found, f"{len(rest)} bytes of a message that never became whole" if rest else ""
+        held, size = [data[at:]], size - at
+    return found, f"{size} bytes of a message that never became whole" if size else ""

@@ -5,7 +5,6 @@ is stamped and kept; it is decoded after the run. httptools does the framing.
 """
 
 import asyncio
-import errno
 import ssl
 import time
 from collections.abc import Callable
@@ -14,25 +13,22 @@ from typing import cast
 
 import httptools
 
-from client.targets.exchange import (
-    CLIENT_LIMIT,
-    CONNECTION_LOST,
-    MALFORMED,
-    OK,
-    TIMEOUT,
-    Exchange,
-)
+from client.targets.connecting import failure_of, open_many
+from client.targets.exchange import CONNECTION_LOST, MALFORMED, OK, TIMEOUT, Exchange
 
 _clock = time.perf_counter
-# Too many open files, here or in the system; no free port.
-_OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
+_Told = Callable[["HttpConnection"], None]
 
 
 class HttpConnection(asyncio.Protocol):
-    """One connection, one request at a time. `free` is called when it can take the next one."""
+    """One connection, one request at a time.
 
-    def __init__(self, free: Callable[["HttpConnection"], None]) -> None:
-        self._free = free
+    `made`, `free` and `gone` are called when it is open, each time it can take the next request,
+    and when it is closed.
+    """
+
+    def __init__(self, made: _Told, free: _Told, gone: _Told) -> None:
+        self._made, self._free, self._gone = made, free, gone
         self._exchange: Exchange | None = None
         self._ended: asyncio.Future[None] | None = None
         self._now = 0.0
@@ -43,6 +39,7 @@ class HttpConnection(asyncio.Protocol):
         # Not checked: uvloop's transports are of no asyncio class.
         self._transport = cast(asyncio.Transport, transport)
         self.open = True
+        self._made(self)
 
     def send(self, request: bytes, exchange: Exchange) -> "asyncio.Future[None]":
         """Writes a request; the future is done when the exchange has ended."""
@@ -50,14 +47,22 @@ class HttpConnection(asyncio.Protocol):
         self._exchange = exchange
         self._parser = httptools.HttpResponseParser(self)
         self._status, self._framed = 0, False
+        self._coding, self._location = b"", b""
         exchange.sent = _clock()
         self._transport.write(request)
         return self._ended
 
-    def give_up(self, status: str, detail: str = "") -> None:
-        """Ends the exchange from this side and drops the connection."""
-        self._end(_clock(), status, detail)
-        self.close()
+    def give_up(self, exchange: Exchange, status: str, detail: str) -> None:
+        """Ends the exchange from this side and drops the connection, unless both are through."""
+        if self._exchange is exchange:
+            self._end(_clock(), status, detail)
+            self.close()
+
+    def abandon(self, exchange: Exchange) -> None:
+        """Leaves the exchange open and drops the connection, unless both are through."""
+        if self._exchange is exchange:
+            self._exchange = self._ended = None
+            self.close()
 
     def close(self) -> None:
         """Drops the connection at once."""
@@ -67,28 +72,43 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""
         self._now = _clock()
-        if self._exchange is None:
+        exchange = self._exchange
+        if exchange is None:
             # Bytes that nobody asked for would be taken for the start of the next answer.
             self.close()
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self.give_up(MALFORMED, f"not HTTP: {error}")
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            what = "another protocol" if self._status == 101 else f"not HTTP: {error}"
+            self.give_up(exchange, MALFORMED, what)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Part of asyncio.Protocol."""
         self.open = False
+        self._gone(self)
         if self._exchange is None:
             return
-        if exc is None and self._status and not self._framed:
+        if exc is None and self._status >= 200 and not self._framed:
             self._end(_clock(), *self._outcome())  # an answer that ends with its connection
         else:
             self._end(_clock(), CONNECTION_LOST, str(exc or "closed before the answer was whole"))
 
+    def on_message_begin(self) -> None:
+        """Part of httptools' protocol, as the four below."""
+        self._framed = False
+        if self._exchange is None:
+            self.close()  # a second answer, right after the one asked for
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Part of httptools' protocol, as the three below."""
-        self._framed = self._framed or name.lower() in (b"content-length", b"transfer-encoding")
+        """How the body is framed, and what it is."""
+        name = name.lower()
+        if name in (b"content-length", b"transfer-encoding"):
+            self._framed = True
+        elif name == b"content-encoding":
+            self._coding = value
+        elif name == b"location":
+            self._location = value
 
     def on_headers_complete(self) -> None:
         """The status is known."""
@@ -112,7 +132,12 @@ class HttpConnection(asyncio.Protocol):
             self.close()
 
     def _outcome(self) -> tuple[str, str]:
-        return (OK, "") if self._status == 200 else (f"HTTP {self._status}", "")
+        if self._status != 200:
+            return f"HTTP {self._status}", self._location.decode("utf-8", "replace")
+        coding = self._coding.decode("utf-8", "replace")
+        if coding.lower() not in ("", "identity"):
+            return MALFORMED, f"the answer is encoded ({coding}), which was not asked for"
+        return OK, ""
 
     def _end(self, now: float, status: str, detail: str) -> None:
         exchange, ended = self._exchange, self._ended
@@ -131,10 +156,6 @@ class HttpAddress:
     port: int
     context: ssl.SSLContext | None = None
 
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
 
 class HttpPool:
     """Connections to one server; one more is opened when all are busy."""
@@ -142,77 +163,73 @@ class HttpPool:
     def __init__(self, address: HttpAddress, connect_timeout: float) -> None:
         self._address = address
         self._connect_timeout = connect_timeout
-        self._idle: list[HttpConnection] = []
+        # In order: the one that was free last is taken first. The others may go stale.
+        self._idle: dict[HttpConnection, None] = {}
         self._all: set[HttpConnection] = set()
 
     async def fill(self, count: int) -> None:
-        """Opens connections until there are `count`. Raises OSError or TimeoutError."""
-        # Few at a time: a listener's queue of connections is often 100 or so.
-        gate = asyncio.Semaphore(32)
+        """Opens connections until there are `count`. Raises OSError."""
 
         async def one() -> None:
-            async with gate:
-                self._idle.append(await self._connect())
+            self._idle[await self._connect(self._connect_timeout)] = None
 
-        missing = count - len(self._all)
-        await asyncio.gather(*(one() for _ in range(missing)))
+        await open_many(one, count - len(self._all))
 
     async def ask(self, request: bytes, exchange: Exchange, timeout: float) -> None:
         """Sends a request and returns when its exchange has ended, at most `timeout` later."""
         loop = asyncio.get_running_loop()
         connection = self._take()
-        if connection is None:
-            exchange.sent = _clock()
-            try:
-                connection = await self._connect()
-            except TimeoutError:
-                exchange.end(_clock(), CONNECTION_LOST, "no connection in time")
-                return
-            except OSError as error:
-                exchange.end(_clock(), cause_of(error), str(error))
-                return
-            waited = exchange.sent
+        left = timeout
+        if connection is not None:
             ended = connection.send(request, exchange)
-            exchange.sent = waited  # connecting is part of what this request took
         else:
+            started = exchange.sent = _clock()
+            try:
+                connection = await self._connect(min(self._connect_timeout, timeout))
+            except OSError as error:
+                exchange.end(_clock(), *failure_of(error, self._connect_timeout, timeout))
+                return
             ended = connection.send(request, exchange)
-        limit = loop.call_later(timeout, connection.give_up, TIMEOUT, f"no end in {timeout:g} s")
+            exchange.sent = started  # connecting is part of what this request took
+            left = max(0.0, started + timeout - _clock())
+        detail = f"no end within {timeout:g} s"
+        limit = loop.call_later(left, connection.give_up, exchange, TIMEOUT, detail)
         try:
             await ended
         except asyncio.CancelledError:
-            connection.close()
+            connection.abandon(exchange)
             raise
         finally:
             limit.cancel()
 
     def close(self) -> None:
         """Drops every connection."""
-        for connection in self._all:
+        for connection in list(self._all):
             connection.close()
-        self._all.clear()
-        self._idle.clear()
 
     def _take(self) -> HttpConnection | None:
         while self._idle:
-            connection = self._idle.pop()
+            connection, _ = self._idle.popitem()
             if connection.open:
                 return connection
-            self._all.discard(connection)
         return None
 
-    async def _connect(self) -> HttpConnection:
+    async def _connect(self, timeout: float) -> HttpConnection:
         address, loop = self._address, asyncio.get_running_loop()
-        async with asyncio.timeout(self._connect_timeout):
+        async with asyncio.timeout(timeout):
             _, connection = await loop.create_connection(
-                lambda: HttpConnection(self._idle.append),
+                lambda: HttpConnection(self._all.add, self._freed, self._gone),
                 address.host,
                 address.port,
                 ssl=address.context,
             )
-        self._all.add(connection)
+        if not connection.open:
+            raise ConnectionResetError("closed by the server as soon as it was open")
         return connection
 
+    def _freed(self, connection: HttpConnection) -> None:
+        self._idle[connection] = None
 
-def cause_of(error: OSError) -> str:
-    """Whose fault a failed connect is: the client's own limits are told apart."""
-    return CLIENT_LIMIT if error.errno in _OWN_LIMITS else CONNECTION_LOST
+    def _gone(self, connection: HttpConnection) -> None:
+        self._all.discard(connection)
+        self._idle.pop(connection, None)

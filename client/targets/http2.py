@@ -9,6 +9,7 @@ import asyncio
 import struct
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import unquote
@@ -28,13 +29,15 @@ from client.targets.grpc_wire import code_name
 
 _clock = time.perf_counter
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW, _CONTINUATION = (
-    0, 1, 3, 4, 6, 7, 8, 9,
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW, _CONTINUATION = (
+    0, 1, 3, 4, 5, 6, 7, 8, 9,
 )  # fmt: skip
 _END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 _HEADER = struct.Struct(">HBBBI")  # length in 16 + 8 bits, type, flags, stream
 _LARGEST = 2**31 - 1
 _LARGEST_FRAME = 16_384  # by default, and by us
+_FRAME_SIZES = range(_LARGEST_FRAME, 2**24)
+_LARGEST_BLOCK = 1 << 20  # of headers, in bytes
 _REFUSED, _CANCEL = 7, 8
 
 
@@ -46,15 +49,16 @@ class Call:
     exchange: Exchange
     ended: "asyncio.Future[None]"
     window: int
-    unsent: bytes
+    unsent: bytes | memoryview
     status: str = ""
     message: str = ""
 
 
 class Http2Connection(asyncio.Protocol):
-    """One connection with many calls at once."""
+    """One connection with many calls at once. `gone` is called when it is closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, gone: Callable[["Http2Connection"], None]) -> None:
+        self._gone = gone
         self.open = False
         self.ready = asyncio.get_running_loop().create_future()
         self.most_streams = _LARGEST
@@ -68,11 +72,13 @@ class Http2Connection(asyncio.Protocol):
         self._frame_size = _LARGEST_FRAME
         self._waiting: deque[int] = deque()
         self._owed = 0
+        self._leaving = False  # the server takes no more calls here
 
     @property
     def room(self) -> bool:
         """Whether one more call may start."""
-        return self.open and len(self.streams) < self.most_streams and self._next < _LARGEST - 1
+        fits = len(self.streams) < self.most_streams and self._next < _LARGEST - 1
+        return self.open and fits and not self._leaving
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Part of asyncio.Protocol."""
@@ -89,13 +95,14 @@ class Http2Connection(asyncio.Protocol):
         """Starts a call."""
         number, self._next = self._next, self._next + 2
         ended = asyncio.get_running_loop().create_future()
-        stream = Call(number, exchange, ended, self._stream_window, message)
+        stream = Call(number, exchange, ended, self._stream_window, memoryview(message))
         self.streams[number] = stream
         exchange.sent = _clock()
         head = frame(_HEADERS, _END_HEADERS, number, headers)
         whole = len(message)
         if whole <= min(self._window, stream.window, self._frame_size) and not self._waiting:
             self._window -= whole
+            stream.window -= whole
             stream.unsent = b""
             self._transport.write(head + frame(_DATA, _END_STREAM, number, message))
         else:
@@ -104,10 +111,10 @@ class Http2Connection(asyncio.Protocol):
             self._send_waiting()
         return stream
 
-    async def wait(self, call: Call, timeout: float) -> None:
-        """Returns when a call has ended; after `timeout` seconds it is given up."""
+    async def wait(self, call: Call, left: float, detail: str) -> None:
+        """Returns when a call has ended; with `left` seconds gone it is given up as too late."""
         loop = asyncio.get_running_loop()
-        limit = loop.call_later(timeout, self._time_out, call, f"no end within {timeout:g} s")
+        limit = loop.call_later(left, self._time_out, call, detail)
         try:
             await call.ended
         except asyncio.CancelledError:
@@ -126,6 +133,7 @@ class Http2Connection(asyncio.Protocol):
         if self.streams.pop(call.number, None) is not None and self.open:
             code = struct.pack(">I", _CANCEL)
             self._transport.write(frame(_RST_STREAM, 0, call.number, code))
+            self._leave()
 
     def close(self) -> None:
         """Drops the connection at once."""
@@ -135,6 +143,7 @@ class Http2Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Part of asyncio.Protocol."""
         self._fail(CONNECTION_LOST, str(exc or "closed by the server"))
+        self._gone(self)
 
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""
@@ -183,7 +192,9 @@ class Http2Connection(asyncio.Protocol):
         elif kind == _CONTINUATION:
             if self._block is None:
                 raise ValueError("headers that go on from nothing")
-            number, ends, before = self._block
+            begun, ends, before = self._block
+            if number != begun or len(before) > _LARGEST_BLOCK:
+                raise ValueError("headers that go on for ever, or on another stream")
             self._take_headers(number, flags, before + payload, ends, now)
         elif kind == _SETTINGS:
             self._take_settings(flags, payload)
@@ -197,6 +208,8 @@ class Http2Connection(asyncio.Protocol):
         elif kind == _GOAWAY:
             last, code = struct.unpack_from(">II", payload)
             self._go_away(last & _LARGEST, code, payload[8:])
+        elif kind == _PUSH:
+            raise ValueError("a push, which was not asked for")
 
     def _take_headers(self, number: int, flags: int, block: bytes, ends: int, now: float) -> None:
         if not flags & _END_HEADERS:
@@ -204,16 +217,17 @@ class Http2Connection(asyncio.Protocol):
             return
         self._block = None
         # Also for streams that are gone: the compression's state runs through all blocks.
-        found = {str(name): str(value) for name, value in self._headers.decode(block)}
+        fields = self._headers.decode(block, raw=True)
+        found = {bytes(name): str(value, "utf-8", "replace") for name, value in fields}
         stream = self.streams.get(number)
         if stream is None:
             return
-        http = found.get(":status", "200")
-        if http != "200" and not stream.status:
+        http = found.get(b":status", "200")
+        if http != "200" and not http.startswith("1") and not stream.status:
             stream.status, stream.message = f"HTTP {http}", ""
-        if "grpc-status" in found:
-            stream.status = code_name(found["grpc-status"])
-            stream.message = unquote(found.get("grpc-message", ""))
+        if b"grpc-status" in found:
+            stream.status = code_name(found[b"grpc-status"])
+            stream.message = unquote(found.get(b"grpc-message", ""))
         if ends:
             self._finish(number, now)
 
@@ -225,10 +239,14 @@ class Http2Connection(asyncio.Protocol):
             if name == 3:
                 self.most_streams = value
             elif name == 4:
+                if value > _LARGEST:
+                    raise ValueError(f"a window of {value} bytes")
                 for stream in self.streams.values():
                     stream.window += value - self._stream_window
                 self._stream_window = value
             elif name == 5:
+                if value not in _FRAME_SIZES:
+                    raise ValueError(f"frames of {value} bytes")
                 self._frame_size = value
         self._transport.write(frame(_SETTINGS, _ACK, 0, b""))
         if not self.ready.done():
@@ -253,7 +271,7 @@ class Http2Connection(asyncio.Protocol):
                 room = min(self._window, stream.window, self._frame_size, len(stream.unsent))
                 if room <= 0:
                     break
-                part, stream.unsent = stream.unsent[:room], stream.unsent[room:]
+                part, stream.unsent = bytes(stream.unsent[:room]), stream.unsent[room:]
                 self._window -= room
                 stream.window -= room
                 flags = 0 if stream.unsent else _END_STREAM
@@ -275,10 +293,15 @@ class Http2Connection(asyncio.Protocol):
             self._end(number, STREAM_RESET, f"HTTP/2 error {code}")
 
     def _go_away(self, last: int, code: int, reason: bytes) -> None:
-        self.most_streams = 0
+        self._leaving = True
         detail = f"the server goes away (HTTP/2 error {code}) {reason.decode('utf-8', 'replace')}"
         for number in [number for number in self.streams if number > last]:
             self._end(number, STREAM_REFUSED, detail.strip())
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._leaving and not self.streams:
+            self.close()
 
     def _finish(self, number: int, now: float) -> None:
         stream = self.streams[number]
@@ -291,6 +314,7 @@ class Http2Connection(asyncio.Protocol):
         stream.exchange.end(now or _clock(), status, "" if status == OK else detail)
         if not stream.ended.done():
             stream.ended.set_result(None)
+        self._leave()
 
     def _break(self, what: str) -> None:
         self._fail(MALFORMED, f"not HTTP/2: {what}")

@@ -5,11 +5,19 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from client.targets.exchange import CONNECTION_LOST, MALFORMED, OK, TIMEOUT, Answer, Exchange
+from client.errors import NotReadyError
+from client.targets.connecting import failure_of, open_many
+from client.targets.exchange import MALFORMED, OK, TIMEOUT, Answer, Exchange
 from client.targets.grpc_wire import framed, messages, request_headers
-from client.targets.http1 import cause_of
 from client.targets.http2 import Http2Connection
-from client.targets.orchestrator import DECODE, HEALTH_CHECK, build_request, read_answer
+from client.targets.orchestrator import (
+    DECODE,
+    HEALTH_CHECK,
+    WANTS_KEY,
+    build_request,
+    read_answer,
+    read_health,
+)
 from client.targets.settings import TargetSettings
 from client.targets.target import wait_until_ready
 from client.workloads.prompt import Prompt
@@ -24,7 +32,8 @@ class JetStreamTarget:
     def __init__(self, settings: TargetSettings) -> None:
         self._settings = settings
         self._context = settings.ssl_context("h2")
-        self._connections: list[Http2Connection] = []
+        # A set that keeps its order.
+        self._connections: dict[Http2Connection, None] = {}
         self._headers = self._head(DECODE, settings.request_timeout)
 
     async def open(self, report: Callable[[str], None]) -> None:
@@ -50,64 +59,70 @@ class JetStreamTarget:
 
     async def close(self) -> None:
         """Closes the connections; the server cancels what is under way."""
-        for connection in self._connections:
+        for connection in list(self._connections):
             connection.close()
-        self._connections.clear()
 
     async def _call(
         self, headers: bytes, request: bytes, exchange: Exchange, timeout: float
     ) -> None:
         started = time.perf_counter()
         connection = min((each for each in self._connections if each.room), key=_load, default=None)
-        if connection is None:
-            connection = await self._connect_for(exchange)
-            if connection is None:
+        if connection is not None:
+            call, left = connection.call(headers, request, exchange), timeout
+        else:
+            exchange.sent = started
+            connect_timeout = self._settings.connect_timeout
+            try:
+                connection = await self._connect(min(connect_timeout, timeout))
+            except OSError as error:
+                cause, detail = failure_of(error, connect_timeout, timeout)
+                exchange.end(time.perf_counter(), cause, detail)
                 return
             call = connection.call(headers, request, exchange)
             exchange.sent = started  # connecting is part of what this request took
-        else:
-            call = connection.call(headers, request, exchange)
-        await connection.wait(call, timeout)
+            left = max(0.0, started + timeout - time.perf_counter())
+        too_late = f"no end within {timeout:g} s"
+        await connection.wait(call, left, too_late)
         # The server may answer DEADLINE_EXCEEDED for reasons of its own, earlier.
         late = time.perf_counter() - started >= 0.99 * timeout
         if exchange.status == "DEADLINE_EXCEEDED" and late:
-            exchange.status, exchange.detail = TIMEOUT, f"no end within {timeout:g} s"
+            exchange.status, exchange.detail = TIMEOUT, too_late
 
-    async def _connect_for(self, exchange: Exchange) -> Http2Connection | None:
-        exchange.sent = time.perf_counter()
-        try:
-            return await self._connect()
-        except TimeoutError:
-            exchange.end(time.perf_counter(), CONNECTION_LOST, "no connection in time")
-        except OSError as error:
-            exchange.end(time.perf_counter(), cause_of(error), str(error))
-        return None
-
-    async def _connect(self) -> Http2Connection:
+    async def _connect(self, timeout: float) -> Http2Connection:
         settings, loop = self._settings, asyncio.get_running_loop()
-        async with asyncio.timeout(settings.connect_timeout):
+        async with asyncio.timeout(timeout):
             _, connection = await loop.create_connection(
-                Http2Connection, settings.host, settings.port, ssl=self._context
+                lambda: Http2Connection(self._gone), settings.host, settings.port, ssl=self._context
             )
             try:
                 await connection.ready
             except BaseException:
                 connection.close()
                 raise
-        self._connections.append(connection)
+        if not connection.room:
+            connection.close()
+            raise ConnectionResetError("the server takes no calls on a new connection")
+        self._connections[connection] = None
         return connection
 
+    def _gone(self, connection: Http2Connection) -> None:
+        self._connections.pop(connection, None)
+
     async def _ready(self) -> str:
+        settings = self._settings
+
+        async def connect() -> None:
+            await self._connect(settings.connect_timeout)
+
         try:
             if not self._connections:
-                await self._connect()
-            reason = await self._health() if self._settings.health_check else ""
+                await connect()
+            reason = await self._health() if settings.health_check else ""
             if reason:
                 return reason
-            missing = self._settings.connections - len(self._connections)
-            await asyncio.gather(*(self._connect() for _ in range(missing)))
-        except (OSError, TimeoutError) as error:
-            return f"cannot connect ({error or 'no answer'})"
+            await open_many(connect, settings.connections - len(self._connections))
+        except OSError as error:
+            return f"cannot connect ({str(error) or 'no answer'})"
         return ""
 
     async def _health(self) -> str:
@@ -116,7 +131,8 @@ class JetStreamTarget:
         await self._call(
             self._head(HEALTH_CHECK, _PROBE_SECONDS), request, exchange, _PROBE_SECONDS
         )
-        self._connections = [each for each in self._connections if each.open]
+        if exchange.status == "UNAUTHENTICATED":
+            raise NotReadyError(WANTS_KEY.format(self._settings.address))
         # JetStream before HealthCheck existed; it answers, so it is up.
         if exchange.status == "UNIMPLEMENTED":
             return ""
@@ -125,8 +141,7 @@ class JetStreamTarget:
         found, problem = messages(exchange.arrivals)
         if problem or len(found) != 1:
             return f"its answer to HealthCheck cannot be read ({problem or 'not one message'})"
-        live = pb.HealthCheckResponse.FromString(found[0][1]).is_live
-        return "" if live else "it answers that it is not live yet"
+        return read_health(found[0][1])
 
     def _head(self, path: str, timeout: float) -> bytes:
         settings = self._settings

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from client.errors import NotReadyError
 from client.targets.exchange import (
     CONNECTION_LOST,
     OK,
@@ -19,12 +20,18 @@ from client.targets.exchange import (
     Answer,
     Exchange,
 )
-from client.targets.orchestrator import DECODE, build_request, read_answer
+from client.targets.orchestrator import (
+    DECODE,
+    HEALTH_CHECK,
+    WANTS_KEY,
+    build_request,
+    read_answer,
+    read_health,
+)
 from client.targets.settings import TargetSettings
 from client.targets.target import wait_until_ready
 from client.workloads.prompt import Prompt
 from protos import orchestrator_pb2 as pb
-from protos.orchestrator_pb2_grpc import OrchestratorStub
 
 # Instead of gRPC's details, which change from one try to the next.
 _STATES = {
@@ -47,6 +54,8 @@ _OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
     # A proxy on the way would be measured too.
     ("grpc.enable_http_proxy", 0),
+    # Nothing is sent a second time, also not what the server refused to look at.
+    ("grpc.enable_retries", 0),
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     # A server that is still starting is found soon after it listens.
@@ -66,6 +75,7 @@ class GrpcioTarget:
     """Requests go to whichever of a few warmed channels has the fewest in flight."""
 
     def __init__(self, settings: TargetSettings) -> None:
+        settings.ssl_context()  # a file that is no certificate is found here, not by gRPC's log
         self._settings = settings
         self._lanes: list[_Lane] = []
         self._metadata = tuple((name.lower(), value) for name, value in settings.headers.items())
@@ -128,15 +138,18 @@ class GrpcioTarget:
         return ""
 
     async def _health(self) -> str:
-        check = OrchestratorStub(self._lanes[0].channel).HealthCheck
+        check = self._lanes[0].channel.unary_unary(HEALTH_CHECK)
+        request = pb.HealthCheckRequest().SerializeToString()
         try:
-            answer = await check(pb.HealthCheckRequest(), timeout=5, metadata=self._metadata)
+            answer = await check(request, timeout=5, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                raise NotReadyError(WANTS_KEY.format(self._settings.address)) from None
             # JetStream before HealthCheck existed; it answers, so it is up.
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 return ""
             return f"{error.code().name} ({_STATES.get(error.code(), error.details())})"
-        return "" if answer.is_live else "it answers that it is not live yet"
+        return read_health(answer)
 
 
 def _open_lane(settings: TargetSettings) -> _Lane:

@@ -8,11 +8,10 @@ from client.errors import NotReadyError
 from client.targets.exchange import OK, Answer, Exchange
 from client.targets.http1 import HttpAddress, HttpPool
 from client.targets.openai_answer import read_events, read_failure
-from client.targets.settings import TargetSettings
+from client.targets.settings import ENDPOINTS, TargetSettings
 from client.targets.target import wait_until_ready
 from client.workloads.prompt import Prompt
 
-_PATHS = {"openai": "/v1/completions", "openai-chat": "/v1/chat/completions"}
 _PROBE_SECONDS = 5.0
 
 
@@ -22,8 +21,9 @@ class OpenAITarget:
     def __init__(self, settings: TargetSettings) -> None:
         self._settings = settings
         self._model = settings.model
-        self._path = settings.path or _PATHS[settings.kind]
-        address = HttpAddress(settings.host, settings.port, settings.ssl_context())
+        self._path = settings.path or ENDPOINTS[settings.kind]
+        self._models_path = _beside(self._path)
+        address = HttpAddress(settings.host, settings.port, settings.ssl_context("http/1.1"))
         self._pool = HttpPool(address, settings.connect_timeout)
         self._head = self._headers()
 
@@ -34,15 +34,16 @@ class OpenAITarget:
             await wait_until_ready(self._ready, settings.address, settings.connect_timeout, report)
         if self._model is None:
             raise NotReadyError(
-                f"the server at {settings.address} lists no model at /v1/models; name one with "
-                "--model"
+                f"the server at {settings.address} lists no model at {self._models_path}; name one "
+                "with --served-model-name"
             )
 
         async def connect() -> str:
             try:
                 await self._pool.fill(settings.connections)
-            except (OSError, TimeoutError) as error:
-                return f"cannot open {settings.connections} connections: {error or 'no answer'}"
+            except OSError as error:
+                what = str(error) or "no answer"
+                return f"cannot open {settings.connections} connections: {what}"
             return ""
 
         await wait_until_ready(connect, settings.address, settings.connect_timeout, report)
@@ -70,9 +71,11 @@ class OpenAITarget:
 
     def read(self, exchange: Exchange) -> Answer:
         """Parses the events; see `Target.read`."""
-        if exchange.status is not None and exchange.status.startswith("HTTP "):
-            return Answer((), failure=(exchange.status, read_failure(exchange.arrivals)))
-        return read_events(exchange.arrivals)
+        status = exchange.status
+        if status is not None and status.startswith("HTTP "):
+            detail = read_failure(exchange.arrivals) or exchange.detail
+            return Answer((), failure=(status, detail))
+        return read_events(exchange.arrivals, whole=status == OK)
 
     async def close(self) -> None:
         """Drops the connections; the server sees its clients go."""
@@ -80,10 +83,13 @@ class OpenAITarget:
 
     async def _ready(self) -> str:
         exchange = Exchange()
-        await self._pool.ask(self._request("GET", "/v1/models"), exchange, _PROBE_SECONDS)
+        await self._pool.ask(self._request("GET", self._models_path), exchange, _PROBE_SECONDS)
         body = b"".join(content for _, content in exchange.arrivals)
-        if exchange.status == "HTTP 401":
-            return "it wants a key (--api-key-env names the variable that holds it)"
+        if exchange.status in ("HTTP 401", "HTTP 403"):
+            raise NotReadyError(
+                f"the server at {self._settings.address} wants a key, or another one; "
+                "--api-key-env names the variable that holds it"
+            )
         if self._model is not None and exchange.status in ("HTTP 404", "HTTP 405", "HTTP 500"):
             return ""  # it answers; some servers list no models, or fail when they look for them
         if exchange.status != OK:
@@ -101,6 +107,8 @@ class OpenAITarget:
         }
         if settings.api_key:
             lines["Authorization"] = f"Bearer {settings.api_key}"
+        given = {name.lower() for name in settings.headers}
+        lines = {name: value for name, value in lines.items() if name.lower() not in given}
         lines |= settings.headers
         return "".join(f"{name}: {value}\r\n" for name, value in lines.items())
 
@@ -108,6 +116,14 @@ class OpenAITarget:
         content = body.encode()
         head = f"{method} {path} HTTP/1.1\r\n{self._head}Content-Length: {len(content)}\r\n\r\n"
         return head.encode() + content
+
+
+def _beside(path: str) -> str:
+    """Where the models are listed: beside the endpoint, also behind a prefix."""
+    for ending in ("/chat/completions", "/completions"):
+        if path.endswith(ending):
+            return path.removesuffix(ending) + "/models"
+    return "/v1/models"
 
 
 def _first_model(body: bytes) -> str | None:

@@ -1,26 +1,34 @@
 """What an OpenAI server's answer says, read after the run."""
 
 import json
+import math
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from client.targets.exchange import MALFORMED, Answer, Piece
 
 _SHOWN = 300  # characters of an error that go into a record
+# What comes of reading JSON of another form, or no JSON. The last: lists in lists in lists.
+_NOT_AS_AGREED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+# A line of an event stream: a comment, or a field with or without a value.
+_FIELD = re.compile(r"[A-Za-z][\w-]*(:|$)|:")
+_KNOWN_FIELD = re.compile(r"(data|event|id|retry)(:|$)|:")
 
 
-def read_events(arrivals: Iterable[tuple[float, bytes]]) -> Answer:
+def read_events(arrivals: Iterable[tuple[float, bytes]], whole: bool = True) -> Answer:
     """The answer in a stream of server-sent events, or in one JSON document.
 
-    An event belongs to the time at which its last byte came.
+    An event belongs to the time at which its last byte came. What stands at the end of a body
+    that was cut off (not `whole`) is left out.
     """
     reading = _Reading()
-    for time, data in events(arrivals):
-        if data == "[DONE]":
+    for time, data in events(arrivals, whole):
+        if data.strip() == "[DONE]":
             continue
         try:
             reading.take(time, json.loads(data))
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except _NOT_AS_AGREED as error:
             detail = f"{type(error).__name__} in {data[:_SHOWN]!r}"
             reading.failure = reading.failure or (MALFORMED, detail)
     return Answer(
@@ -38,36 +46,62 @@ def read_failure(arrivals: Iterable[tuple[float, bytes]]) -> str:
     """The message in an error's body, or the start of the body."""
     body = b"".join(content for _, content in arrivals).decode("utf-8", "replace")
     try:
-        return _message(json.loads(body))[:_SHOWN]
-    except (ValueError, LookupError, TypeError, AttributeError):
+        return _message(json.loads(body))[:_SHOWN] or body[:_SHOWN].strip()
+    except _NOT_AS_AGREED:
         return body[:_SHOWN].strip()
 
 
-def events(arrivals: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, str]]:
+def events(
+    arrivals: Iterable[tuple[float, bytes]], whole: bool = True
+) -> Iterator[tuple[float, str]]:
     """(time, data) of each server-sent event, however reads cut them.
 
-    A body that is no event stream is one event, at the time of its last byte.
+    A body that is no event stream is one event, at the time of its last byte; so is a line between
+    events that is none of theirs, such as an error without `data:`. With `whole` False what has
+    no end is left out.
     """
-    rest, last, streamed = b"", 0.0, False
-    lines: list[str] = []
+    streamed: bool | None = None
+    data: list[str] = []
+    body: list[str] = []
+    last = 0.0
+    for last, line in _lines(arrivals, whole):
+        if streamed is None and line.strip():
+            streamed = bool(_KNOWN_FIELD.match(line))
+        if not streamed:
+            body.append(line)
+        elif not line:
+            if any(data):
+                yield last, "\n".join(data)
+            data.clear()
+        elif line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        elif not _FIELD.match(line):
+            yield last, line
+    if whole and any(data):
+        yield last, "\n".join(data)
+    if whole and any(line.strip() for line in body):
+        yield last, "\n".join(body)
+
+
+def _lines(arrivals: Iterable[tuple[float, bytes]], whole: bool) -> Iterator[tuple[float, str]]:
+    """(time of its last byte, text) of each line; of the last only if it has an end or `whole`."""
+    held: list[bytes] = []
+    time = 0.0
     for time, content in arrivals:
-        last = time
-        *whole, rest = (rest + content).split(b"\n")
-        for raw in whole:
-            line = raw.rstrip(b"\r").decode("utf-8", "replace")
-            if not line and lines:
-                yield time, "\n".join(lines)
-                lines.clear()
-            elif line.startswith("data:"):
-                streamed = True
-                lines.append(line[5:].removeprefix(" "))
-            elif line and not streamed and line[0] in "{[":
-                lines.append(line)
-    tail = rest.decode("utf-8", "replace").strip()
-    if tail:
-        lines.append(tail.removeprefix("data:").strip())
-    if lines:
-        yield last, "\n".join(lines)
+        held.append(content)
+        if b"\n" in content:
+            *ended, rest = b"".join(held).split(b"\n")
+            held = [rest]
+            for line in ended:
+                yield time, _text_of(line)
+    rest = b"".join(held)
+    if whole and rest:
+        yield time, _text_of(rest)
+
+
+def _text_of(line: bytes) -> str:
+    # Some put a mark of UTF-8 before all they say.
+    return line.removesuffix(b"\r").decode("utf-8", "replace").removeprefix("\ufeff")
 
 
 class _Reading:
@@ -83,7 +117,7 @@ class _Reading:
         self.failure: tuple[str, str] | None = None
 
     def take(self, time: float, event: dict[str, Any]) -> None:
-        if event.get("error"):
+        if event.get("error") or event.get("object") == "error":
             self.failure = self.failure or ("error in the stream", _message(event)[:_SHOWN])
             return
         for choice in event.get("choices") or ():
@@ -93,36 +127,43 @@ class _Reading:
             self.prompt_tokens = _count(usage.get("prompt_tokens"), self.prompt_tokens)
             self.completion_tokens = _count(usage.get("completion_tokens"), self.completion_tokens)
         timing = event.get("timing")
-        if timing:
-            self.queue = float(timing["queue_seconds"])
-            self.prefill = float(timing["prefill_seconds"])
+        if isinstance(timing, dict):
+            self.queue = _seconds(timing.get("queue_seconds"), self.queue)
+            self.prefill = _seconds(timing.get("prefill_seconds"), self.prefill)
 
     def _take_choice(self, time: float, choice: dict[str, Any]) -> None:
-        self.finish = choice.get("finish_reason") or self.finish
+        self.finish = str(choice.get("finish_reason") or "") or self.finish
         ids = tuple(choice.get("token_ids") or ())
+        if not all(type(each) is int for each in ids):
+            raise ValueError("token_ids that are no numbers")
         content = choice.get("delta") or choice.get("message") or choice
+        text = _text(content)
         # The opening of a chat names the speaker and holds no token.
-        opens = "role" in content and not _text(content) and not ids
-        if ids or (_has_text(content) and not opens):
-            self.pieces.append(Piece(time, ids, _text(content)))
+        opens = "role" in content and not text and not ids
+        if ids or (text is not None and not opens):
+            self.pieces.append(Piece(time, ids, text or ""))
 
 
-def _has_text(content: dict[str, Any]) -> bool:
-    return any(isinstance(content.get(key), str) for key in _TEXTS)
-
-
-def _text(content: dict[str, Any]) -> str:
-    return "".join(content[key] for key in _TEXTS if isinstance(content.get(key), str))
-
-
-# What a model thinks is generated text too; servers name it in two ways.
-_TEXTS = ("reasoning_content", "reasoning", "text", "content")
+def _text(content: dict[str, Any]) -> str | None:
+    """What a choice says; None when it does not speak."""
+    found = [content[key] for key in ("text", "content") if isinstance(content.get(key), str)]
+    # What a model thinks is generated text too. It has two names, and some servers send both.
+    thought = content.get("reasoning_content") or content.get("reasoning")
+    if isinstance(thought, str):
+        found.insert(0, thought)
+    return "".join(found) if found else None
 
 
 def _count(value: Any, before: int | None) -> int | None:
-    return value if isinstance(value, int) else before
+    return value if type(value) is int and 0 <= value < 2**31 else before
+
+
+def _seconds(value: Any, before: float | None) -> float | None:
+    return float(value) if type(value) in (int, float) and 0 <= value < math.inf else before
 
 
 def _message(body: dict[str, Any]) -> str:
     error = body.get("error") or body.get("detail") or body.get("message")
-    return str(error.get("message") if isinstance(error, dict) else error)
+    if isinstance(error, dict):
+        error = error.get("message") or error
+    return str(error or "")

@@ -3,12 +3,13 @@
 import argparse
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from client.errors import UsageError
-from client.targets.settings import KINDS, TRANSPORTS, TargetSettings
+from client.targets.settings import ENDPOINTS, KINDS, TRANSPORTS, TargetSettings
 
 # What other benchmarks call them.
 _ALIASES = {
@@ -19,6 +20,7 @@ _ALIASES = {
     "sglang-oai-chat": "openai-chat",
     "openai-comp": "openai",
 }
+_HOST = "0.0.0.0"
 _PORTS = {"jetstream": 9000, "openai": 8000, "openai-chat": 8000, "in-process": 9000}
 
 
@@ -29,7 +31,7 @@ def add_target_options(group: argparse._ArgumentGroup) -> None:
         help=f"one of {', '.join(KINDS)} (default: %(default)s); vllm is openai",
     )  # fmt: skip
     group.add_argument(
-        "--server", "--host", default="0.0.0.0",
+        "--server", "--host", default=_HOST,
         help="host; 0.0.0.0 is this host (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
@@ -45,8 +47,9 @@ def add_target_options(group: argparse._ArgumentGroup) -> None:
         "--api-key-env", metavar="NAME", help="environment variable that holds the bearer key"
     )
     group.add_argument(
-        "--header", action="append", default=[], metavar="NAME=VALUE", help="sent with each request"
-    )
+        "--header", action="append", default=[], metavar="NAME=VALUE",
+        help="sent with each request; may come more than once",
+    )  # fmt: skip
     group.add_argument(
         "--transport", default="fast", choices=TRANSPORTS,
         help="for jetstream: our own lean gRPC, or grpc.aio (default: %(default)s)",
@@ -101,6 +104,7 @@ def target_settings(given: argparse.Namespace) -> TargetSettings:
     if kind not in KINDS:
         known = ", ".join([*KINDS, *_ALIASES])
         raise UsageError(f"--backend: one of {known}; got {given.backend!r}")
+    _check_belonging(given, kind)
     if kind == "in-process" and given.send == "text":
         given.send = "tokens"  # nothing stands between: there is no text to send
     values: dict[str, Any] = {
@@ -135,57 +139,88 @@ def target_settings(given: argparse.Namespace) -> TargetSettings:
     )
 
 
+def _check_belonging(given: argparse.Namespace, kind: str) -> None:
+    """Options that would do nothing are refused."""
+    openai = kind in ENDPOINTS
+    for option, value, belongs, where in (
+        ("--endpoint", given.endpoint, openai, "openai and openai-chat"),
+        ("--extra-body", given.extra_body, openai, "openai and openai-chat"),
+        ("--engine", given.engine, kind == "in-process", "in-process"),
+        ("--base-url", given.base_url, kind != "in-process", "a server"),
+    ):
+        if value and not belongs:
+            raise UsageError(f"{option} is for --backend {where}, not {kind}")
+    if given.send == "tokens" and kind == "openai-chat":
+        raise UsageError("--send tokens: a chat is sent as text; --backend openai takes tokens")
+
+
 def _from_url(given: argparse.Namespace, kind: str) -> dict[str, Any]:
     if given.base_url is None:
         return {}
-    if given.port is not None:
-        raise UsageError("--base-url and --port both name the port; give one")
-    url = urlsplit(given.base_url if "://" in given.base_url else f"http://{given.base_url}")
-    try:
-        port = url.port
-    except ValueError as error:
-        raise UsageError(f"--base-url: {error}; got {given.base_url!r}") from None
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise UsageError(f"--base-url: http(s)://host:port[/path]; got {given.base_url!r}")
-    secure = url.scheme == "https"
-    found: dict[str, Any] = {
-        "server": url.hostname,
-        "port": port or (443 if secure else 80),
-        "tls": secure or given.tls,
-    }
-    prefix = url.path.rstrip("/")
-    if prefix and kind != "jetstream":
-        rest = given.endpoint or (
-            "/v1/chat/completions" if kind == "openai-chat" else "/v1/completions"
+    if given.port is not None or given.server != _HOST:
+        option = "--port" if given.port is not None else "--server"
+        raise UsageError(f"--base-url and {option} both say where the server is; give one")
+    text = given.base_url
+    # Not shown: what stands there is often a password or a key.
+    if "@" in text or "?" in text or "#" in text:
+        raise UsageError(
+            "--base-url: http(s)://host:port[/path] and no more; a key goes into --api-key-env"
         )
-        # As OpenAI's own clients have it, a base that ends in /v1 is not given twice.
-        found["path"] = prefix + (rest.removeprefix("/v1") if prefix.endswith("/v1") else rest)
-    return found
+    try:
+        url = urlsplit(text if "://" in text else f"http://{text}")
+        port, host = url.port, url.hostname
+    except ValueError as error:
+        raise UsageError(f"--base-url: {error}; got {text!r}") from None
+    if url.scheme not in ("http", "https") or not host:
+        raise UsageError(f"--base-url: http(s)://host:port[/path]; got {text!r}")
+    secure = url.scheme == "https" or given.tls
+    if secure and text.lower().startswith("http://"):
+        raise UsageError(f"--tls: not with {text!r}; write https://")
+    default = _PORTS[kind] if kind == "jetstream" else 443 if secure else 80
+    found = {"server": host, "port": default if port is None else port, "tls": secure}
+    return found | _path(url.path.rstrip("/"), given.endpoint, kind)
+
+
+def _path(prefix: str, endpoint: str | None, kind: str) -> dict[str, str]:
+    if not prefix:
+        return {}
+    if kind == "jetstream":
+        raise UsageError(f"--base-url: gRPC has no path; leave out {prefix!r}")
+    if endpoint is None and prefix.endswith(ENDPOINTS[kind]):
+        return {"path": prefix}
+    rest = endpoint or ENDPOINTS[kind]
+    # As OpenAI's own clients have it, a base that ends in /v1 is not given twice.
+    return {"path": prefix + (rest.removeprefix("/v1") if prefix.endswith("/v1") else rest)}
 
 
 def _api_key(variable: str | None) -> str | None:
     if variable is None:
         return None
-    key = os.environ.get(variable)
+    key = os.environ.get(variable, "").strip()
     if not key:
         raise UsageError(f"--api-key-env: the environment has no {variable}, or it is empty")
     return key
 
 
 def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        raise UsageError(f"--header: NAME=VALUE; got {text!r}")
-    return name.strip(), value.strip()
+    # NAME=VALUE as vLLM has it, or "NAME: VALUE" as curl has it. Values may be keys: not shown.
+    found = re.match(r"\s*([^\s=:]+)\s*[=:](.*)", text, re.DOTALL)
+    if found is None:
+        raise UsageError(f"--header: NAME=VALUE; got {len(text)} letters that are not of this form")
+    return found[1], found[2].strip()
 
 
 def _object(option: str, text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        found = json.loads(text)
-    except ValueError as error:
+        found = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{option}: not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise UsageError(f"{option}: a JSON object; got {text}")
+        raise UsageError(f"{option}: a JSON object; got {text[:80]!r}")
     return found
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"JSON has no {name}")

@@ -11,6 +11,9 @@ from protos import orchestrator_pb2 as pb
 
 DECODE = "/jetstream_proto.Orchestrator/Decode"
 HEALTH_CHECK = "/jetstream_proto.Orchestrator/HealthCheck"
+WANTS_KEY = (
+    "the server at {} wants a key, or another one; --api-key-env names the variable that holds it"
+)
 _FINISH = {pb.FINISH_REASON_STOP: "stop", pb.FINISH_REASON_LENGTH: "length"}
 
 
@@ -28,6 +31,15 @@ def build_request(prompt: Prompt, settings: TargetSettings) -> pb.DecodeRequest:
         request.sampling.top_k = settings.top_k
         request.sampling.top_p = settings.top_p
     return request
+
+
+def read_health(raw: bytes) -> str:
+    """Why the server cannot take requests, from its HealthCheckResponse; "" when it can."""
+    try:
+        live = pb.HealthCheckResponse.FromString(raw).is_live
+    except DecodeError:
+        return f"its answer to HealthCheck cannot be read ({raw[:60]!r})"
+    return "" if live else "it answers that it is not live yet"
 
 
 def read_answer(messages: Iterable[tuple[float, bytes]]) -> Answer:

@@ -1,6 +1,7 @@
 """How to reach a server and how to ask it."""
 
 import math
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,18 @@ from client.errors import UsageError
 
 KINDS = ("jetstream", "openai", "openai-chat", "in-process")
 TRANSPORTS = ("fast", "grpcio")
+ENDPOINTS = {"openai": "/v1/completions", "openai-chat": "/v1/chat/completions"}
 _ANY_ADDRESS = {"0.0.0.0", "::", "[::]", ""}
+_HOST = re.compile(r"[^\s/@?#\\\x00-\x1f\x7f]*")
+_PATH = re.compile(r"/[!-~]*")
+_KEY = re.compile(r"[!-~]+")
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_VALUE = re.compile(r"[\t -~]*")
+# What says how a request is framed, or whom it is for.
+_HEADERS = {"connection", "content-length", "transfer-encoding", "upgrade"}
+_GRPC_HEADERS = _HEADERS | {"content-type", "host", "te", "user-agent"}
+_OF_GRPC = re.compile(r"grpc-|.*-bin$", re.IGNORECASE)
+_MOST_HEADERS = 8000  # one frame holds them; most servers take no more
 
 
 @dataclass(frozen=True)
@@ -20,9 +32,9 @@ class TargetSettings:
 
     `kind`: one of KINDS. `connections` are opened before the clock starts. `request_timeout` and
     `connect_timeout` in seconds. `send`: "text" or "tokens". Temperature 0 is greedy; top_k 0 and
-    top_p 1 are no limit. `path` of an OpenAI endpoint. `api_key` goes out as a bearer key and into
-    no record. `extra_body` is put into every request's JSON body. `engine` are options of
-    `python -m server` for an engine in this process.
+    top_p 1 are no limit. `path` of an OpenAI endpoint. `api_key` goes out as a bearer key; it and
+    the values of `headers` go into no record and no message. `extra_body` is put into every
+    request's JSON body. `engine` are options of `python -m server` for an engine in this process.
     """
 
     kind: str = "jetstream"
@@ -31,7 +43,7 @@ class TargetSettings:
     tls: bool = False
     ca_file: Path | None = None
     api_key: str | None = field(default=None, repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     transport: str = "fast"
     connections: int = 4
     request_timeout: float = 600.0
@@ -63,9 +75,34 @@ class TargetSettings:
         for name, held, allowed in rules:
             if not held:
                 raise UsageError(f"{name}: {allowed}; got {getattr(self, name)!r}")
-        for name, value in self.headers.items():
-            if any(letter in name + value for letter in "\r\n\0"):
-                raise UsageError(f"header {name!r}: a name and a value of one line each")
+        self._check_address()
+        self._check_headers()
+
+    def _check_address(self) -> None:
+        try:
+            known = bool(_HOST.fullmatch(self.server)) and bool(self.server.encode("idna") or 1)
+        except UnicodeError:
+            known = False
+        if not known:
+            raise UsageError(f"server: a host name or an address alone; got {self.server!r}")
+        if self.path and not _PATH.fullmatch(self.path):
+            raise UsageError(f"path: starts with / and holds no spaces; got {self.path!r}")
+
+    def _check_headers(self) -> None:
+        # Nothing here shows a value, or a name that may be a value put in the wrong place.
+        if self.api_key is not None and not _KEY.fullmatch(self.api_key):
+            raise UsageError("the API key: visible ASCII letters without spaces; this one is not")
+        forbidden = _GRPC_HEADERS if self.kind == "jetstream" else _HEADERS
+        for number, (name, value) in enumerate(self.headers.items(), 1):
+            if not _NAME.fullmatch(name):
+                raise UsageError(f"header {number}: its name has letters that no header may have")
+            if not _VALUE.fullmatch(value):
+                raise UsageError(f"header {name}: a value of one line in ASCII; this one is not")
+            if name.lower() in forbidden or (self.kind == "jetstream" and _OF_GRPC.match(name)):
+                raise UsageError(f"header {name}: the client writes this one itself; leave it out")
+        size = sum(len(name) + len(value) for name, value in self.headers.items())
+        if size + len(self.api_key or "") > _MOST_HEADERS:
+            raise UsageError(f"headers and API key: at most {_MOST_HEADERS:,} letters in all")
 
     @property
     def host(self) -> str:

@@ -6,8 +6,11 @@ Run as a process of its own, so that it can be killed and shares no interpreter 
 
 import argparse
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
 
 import grpc.aio
 
@@ -28,6 +31,10 @@ class Scripted(OrchestratorServicer):
         self._health_checks = 0
 
     async def HealthCheck(self, request, context):
+        if self._given.key and ("authorization", f"Bearer {self._given.key}") not in tuple(
+            context.invocation_metadata()
+        ):
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no key")
         self._health_checks += 1
         return pb.HealthCheckResponse(is_live=self._health_checks > self._given.not_live)
 
@@ -72,6 +79,26 @@ class Scripted(OrchestratorServicer):
     async def _unwell(self, request, context) -> Responses:
         await context.abort(grpc.StatusCode.UNAVAILABLE, "the engine is lost")
         yield pb.DecodeResponse()
+
+    async def _cancelled(self, request, context) -> Responses:
+        await context.abort(grpc.StatusCode.CANCELLED, "not wanted")
+        yield pb.DecodeResponse()
+
+    async def _hurried(self, request, context) -> Responses:
+        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the server's own: 1 % & \u00fc")
+        yield pb.DecodeResponse()
+
+    async def _told(self, request, context) -> Responses:
+        """What came with the call, as text."""
+        said = {name: value for name, value in context.invocation_metadata()}
+        named = [f"{name}={said.get(name)}" for name in request.text_content.text.split(" ")[1:]]
+        yield _samples(pb.DecodeResponse.StreamContent.Sample(text=";".join(named)))
+
+    async def _long(self, request, context) -> Responses:
+        """A megabyte of text a token."""
+        for index in range(request.max_tokens):
+            text = chr(ord("a") + index % 26) * 2**20
+            yield _samples(pb.DecodeResponse.StreamContent.Sample(text=text, token_ids=[index]))
 
     async def _break(self, request, context) -> Responses:
         async for index in self._paced(2):
@@ -128,11 +155,21 @@ async def _serve(given: argparse.Namespace) -> None:
     options = [(f"grpc.server.{name}", 10_000) for name in waiting]
     server = grpc.aio.server(options=[*options, ("grpc.max_concurrent_streams", given.streams)])
     add_OrchestratorServicer_to_server(Scripted(given), server)
-    port = server.add_insecure_port("localhost:0")
+    if given.certificates:
+        pair = [(given.certificates / name).read_bytes() for name in ("key.pem", "certificate.pem")]
+        credentials = grpc.ssl_server_credentials([tuple(pair)])
+        port = server.add_secure_port("localhost:0", credentials)
+    else:
+        port = server.add_insecure_port("localhost:0")
     await server.start()
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     print(port, flush=True)
     # A test that dies leaves no server behind.
-    await server.wait_for_termination(timeout=120)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), 120)
+    # What is under way may end.
+    await server.stop(10)
 
 
 if __name__ == "__main__":
@@ -142,4 +179,6 @@ if __name__ == "__main__":
     parser.add_argument("--not-live", type=int, default=0, help="health checks that say not live")
     parser.add_argument("--streams", type=int, default=10_000, help="most streams a connection")
     parser.add_argument("--jetstream", action="store_true", help="none of our own fields")
+    parser.add_argument("--certificates", type=Path, help="folder; serve with TLS")
+    parser.add_argument("--key", help="that HealthCheck wants")
     asyncio.run(_serve(parser.parse_args()))
