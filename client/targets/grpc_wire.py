@@ -16,8 +16,8 @@ _NO_TABLE = b"\x20"
 
 
 def code_name(text: str) -> str:
-    """The name of a `grpc-status`."""
-    return _NAMES.get(text, f"gRPC {text[:20]}")
+    """The name of a `grpc-status`; gRPC has it that one it does not know is UNKNOWN."""
+    return _NAMES.get(text, "UNKNOWN")
 
 
 def request_headers(

@@ -131,7 +131,7 @@ class JetStreamTarget:
         await self._call(
             self._head(HEALTH_CHECK, _PROBE_SECONDS), request, exchange, _PROBE_SECONDS
         )
-        if exchange.status == "UNAUTHENTICATED":
+        if exchange.status in ("UNAUTHENTICATED", "HTTP 401", "HTTP 403"):
             raise NotReadyError(WANTS_KEY.format(self._settings.address))
         # JetStream before HealthCheck existed; it answers, so it is up.
         if exchange.status == "UNIMPLEMENTED":
