@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 OK = "OK"
 TIMEOUT = "timeout"
@@ -39,8 +39,7 @@ class Exchange:
             self.ended, self.status, self.detail = time, status, detail
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """What one message brought."""
 
     time: float

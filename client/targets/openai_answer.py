@@ -3,9 +3,10 @@
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from client.targets.event_template import EventTemplate, parse_event
 from client.targets.exchange import MALFORMED, Answer, Piece
 
 _SHOWN = 300  # characters of an error that go into a record
@@ -22,15 +23,8 @@ def read_events(arrivals: Iterable[tuple[float, bytes]], whole: bool = True) -> 
     An event belongs to the time at which its last byte came. What stands at the end of a body
     that was cut off (not `whole`) is left out.
     """
-    reading = _Reading()
-    for time, data in events(arrivals, whole):
-        if data.strip() == "[DONE]":
-            continue
-        try:
-            reading.take(time, json.loads(data))
-        except _NOT_AS_AGREED as error:
-            detail = f"{type(error).__name__} in {data[:_SHOWN]!r}"
-            reading.failure = reading.failure or (MALFORMED, detail)
+    arrivals = list(arrivals)
+    reading = _read_alike(arrivals) or _read_any(arrivals, whole)
     return Answer(
         pieces=reading.pieces,
         finish=reading.finish,
@@ -40,6 +34,44 @@ def read_events(arrivals: Iterable[tuple[float, bytes]], whole: bool = True) -> 
         prefill=reading.prefill,
         failure=reading.failure,
     )
+
+
+def _read_alike(arrivals: Sequence[tuple[float, bytes]]) -> "_Reading | None":
+    """A stream of one event a read, most of them alike but for their text: a tenth of the work.
+
+    None for any other stream.
+    """
+    reading, template = _Reading(), None
+    for time, raw in arrivals:
+        text = template.text_of(raw) if template is not None else None
+        if text is not None:
+            reading.pieces.append(Piece(time, (), text))
+            continue
+        if raw == b"data: [DONE]\n\n":
+            continue
+        event = parse_event(raw)
+        if event is None:
+            return None
+        try:
+            reading.take(time, event)
+        except _NOT_AS_AGREED:
+            return None
+        if template is None and reading.only_text:
+            template = EventTemplate.of(raw)
+    return reading
+
+
+def _read_any(arrivals: Sequence[tuple[float, bytes]], whole: bool) -> "_Reading":
+    reading = _Reading()
+    for time, data in events(arrivals, whole):
+        if data.strip() == "[DONE]":
+            continue
+        try:
+            reading.take(time, json.loads(data))
+        except _NOT_AS_AGREED as error:
+            detail = f"{type(error).__name__} in {data[:_SHOWN]!r}"
+            reading.failure = reading.failure or (MALFORMED, detail)
+    return reading
 
 
 def read_failure(arrivals: Iterable[tuple[float, bytes]]) -> str:
@@ -115,6 +147,13 @@ class _Reading:
         self.queue: float | None = None
         self.prefill: float | None = None
         self.failure: tuple[str, str] | None = None
+
+    @property
+    def only_text(self) -> bool:
+        """Whether all that was read so far is text."""
+        said = (self.finish, self.prompt_tokens, self.completion_tokens, self.queue, self.failure)
+        ids = any(piece.token_ids for piece in self.pieces)
+        return bool(self.pieces) and not ids and all(each is None for each in said)
 
     def take(self, time: float, event: dict[str, Any]) -> None:
         if event.get("error") or event.get("object") == "error":
