@@ -27,7 +27,7 @@ async def answering(answer: Answer, settings: bytes = b"") -> AsyncIterator[int]
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             await _serve(reader, writer, answer, settings)
 
-    server = await asyncio.start_server(serve, "localhost", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

@@ -441,7 +441,7 @@ async def _serve(given: argparse.Namespace) -> None:
     if given.certificates:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*(given.certificates / n for n in ("certificate.pem", "key.pem")))
-    server = await asyncio.start_server(Server(given).serve, "localhost", 0, ssl=context)
+    server = await asyncio.start_server(Server(given).serve, "127.0.0.1", 0, ssl=context)
     print(server.sockets[0].getsockname()[1], flush=True)
     # A test that dies leaves no server behind.
     await asyncio.sleep(120)
