@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from client_rig import ENVIRONMENT, Outcome, conversation, outcome, wait_for
+from client_rig import ENVIRONMENT, Outcome, Server, conversation, outcome, wait_for
 
 from client.calibration.floor import read_truth
 
@@ -89,13 +89,13 @@ def wait_for_requests(port: int, count: int) -> None:
 
 
 @contextmanager
-def chatting(*arguments: str) -> Iterator[int]:
-    """A scripted chat server until the block ends; its port."""
+def chatting(*arguments: str) -> Iterator[Server]:
+    """A scripted chat server until the block ends."""
     command = [sys.executable, str(Path(__file__).with_name("scripted_chat.py")), *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield int(process.stdout.readline())
+            yield Server(int(process.stdout.readline()), process)
         finally:
             process.kill()
 

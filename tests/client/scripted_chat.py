@@ -8,7 +8,6 @@ it listens. GET /asked gives what it was asked, in order, as JSON.
 import argparse
 import asyncio
 import json
-import sys
 import time
 from typing import Any
 
@@ -35,8 +34,6 @@ class ScriptedChat:
         self._asked.append(told)
         if "refuse" in body["messages"][-1]["content"]:
             return web.json_response({"error": {"message": "I would not"}}, status=500)
-        if "die" in body["messages"][-1]["content"]:
-            sys.exit(1)
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         async with self._slots:

@@ -159,12 +159,12 @@ def chat(tmp_path, tokenizer_path):
     """Runs the command against a chat server: the outcome, and what the server was asked."""
 
     def run(data: list, *arguments: str) -> tuple[Outcome, list[dict]]:
-        with chatting("--seconds", "0.02") as port:
+        with chatting("--seconds", "0.02") as server:
             done = run_load(
-                tmp_path, tokenizer_path, port, data, "--backend", "openai-chat",
+                tmp_path, tokenizer_path, server.port, data, "--backend", "openai-chat",
                 "--multi-turn", *arguments,
             )  # fmt: skip
-            return done, asked_of(port)
+            return done, asked_of(server.port)
 
     return run
 
