@@ -107,7 +107,10 @@ def truth_server(*options: str, core: int | None = None) -> Iterator[dict[str, i
             assert process.stdout is not None
             line = process.stdout.readline()
             if not line:
-                raise NotReadyError("the truth server did not start; its message is above")
+                raise NotReadyError(
+                    f"the truth server did not start (status {process.wait(_END_SECONDS)}); its "
+                    "message is above"
+                )
             yield json.loads(line)
         finally:
             process.terminate()

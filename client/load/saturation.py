@@ -115,11 +115,13 @@ class Search:
         settings, probes = self.settings, self.probes
         if not probes:
             return settings.start_rate
-        if len(probes) >= settings.most_probes or self.settled:
+        if len(probes) >= settings.most_probes:
             return None
         last = probes[-1]
         if last.ours and sum(each.rate == last.rate for each in probes) == 1:
             return last.rate  # once more: it may have been a hiccup of this machine
+        if self.settled:
+            return None
         if self.missed is None:
             return min(2 * max(each.rate for each in probes), settings.max_rate)
         if self.highest is None:

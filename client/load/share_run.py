@@ -94,13 +94,15 @@ class ShareRun:
         async with asyncio.TaskGroup() as group:
             for number, due in enumerate(plan.due):
                 assert due is not None
+                if self._over(due):
+                    break
                 await self._until(due)
                 if number % _SENDS_IN_A_ROW == 0:
                     await asyncio.sleep(0)
                 if places is not None:
                     await places.acquire()
-                if self._over:
-                    break
+                    if self._over(due):
+                        break
                 task = group.create_task(self._converse(number, due))
                 if places is not None:
                     task.add_done_callback(lambda _: places.release())
@@ -116,9 +118,11 @@ class ShareRun:
                 group.create_task(self._use(plan.due[user] or 0.0, unstarted))
 
     async def _use(self, due: float, unstarted: Iterator[int]) -> None:
+        if self._over(due):
+            return
         await self._until(due)
         for number in unstarted:
-            if self._over:
+            if self._over(due):
                 return
             # What this process adds between an answer and the next request is send lag.
             due = await self._converse(number, due)
@@ -134,9 +138,9 @@ class ShareRun:
                 if said:
                     # Built before it is due, so that it goes out in time.
                     request = self._target.build(with_answers(session.turns[turn], said))
-                await self._until(due)
-                if self._over:
+                if self._over(due):
                     return due
+                await self._until(due)
             exchange.scheduled = self._start + due
             await self._target.ask(request, exchange)
             assert exchange.ended is not None
@@ -152,11 +156,12 @@ class ShareRun:
                 return due
         return due
 
-    @property
-    def _over(self) -> bool:
-        """Whether nothing may start any more."""
+    def _over(self, due: float) -> bool:
+        """Whether what is due then, or now if that is past, comes after the end of the run."""
         stop_after = self._share.plan.stop_after
-        return stop_after is not None and time.perf_counter() - self._start >= stop_after
+        if stop_after is None:
+            return False
+        return max(due, time.perf_counter() - self._start) >= stop_after
 
     async def _until(self, due: float) -> None:
         # Against the clock, not the previous request: lateness does not add up.

@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
-from client_rig import ENVIRONMENT, Outcome, conversation, outcome, wait_for
+from client_rig import ENVIRONMENT, Outcome, Server, conversation, outcome, wait_for
 
 from client.calibration.floor import read_truth
 
@@ -84,3 +86,31 @@ def workers_of(process: subprocess.Popen) -> list[psutil.Process]:
 def wait_for_requests(port: int, count: int) -> None:
     """Until the truth server was asked so many."""
     wait_for(lambda: len(read_truth(port)) >= count)
+
+
+@contextmanager
+def chatting(*arguments: str) -> Iterator[Server]:
+    """A scripted chat server until the block ends."""
+    command = [sys.executable, str(Path(__file__).with_name("scripted_chat.py")), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield Server(int(process.stdout.readline()), process)
+        finally:
+            process.kill()
+
+
+def asked_of(port: int) -> list[dict[str, Any]]:
+    """What a scripted chat server was asked, in order."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/asked", timeout=10) as page:
+        return json.load(page)
+
+
+def most_at_once(intervals: list[tuple[float, float]]) -> int:
+    """The most intervals that hold one moment."""
+    changes = [(start, 1) for start, _ in intervals] + [(end, -1) for _, end in intervals]
+    most = now = 0
+    for _, change in sorted(changes):
+        now += change
+        most = max(most, now)
+    return most
