@@ -57,7 +57,7 @@ def due_at(record: Record) -> float:
 
 def spread(
     name: str,
-    seconds: Iterable[float | None],
+    seconds: Iterable[float | None] | np.ndarray,
     percentiles: Sequence[float] = PERCENTILES,
 ) -> dict[str, float | None]:
     """mean, median, std and percentiles of a latency in ms, as `mean_{name}_ms` and so on.
@@ -65,7 +65,9 @@ def spread(
     None among the values are left out; without values every figure is None. Percentiles are
     linear between the closest ranks; the standard deviation is that of the values themselves.
     """
-    values = np.array([value for value in seconds if value is not None], dtype=np.float64) * 1e3
+    if not isinstance(seconds, np.ndarray):
+        seconds = np.array([value for value in seconds if value is not None], dtype=np.float64)
+    values = np.sort(seconds) * 1e3
     figures: dict[str, float | None] = {
         f"mean_{name}_ms": float(values.mean()) if values.size else None,
         f"median_{name}_ms": float(np.median(values)) if values.size else None,
