@@ -67,14 +67,17 @@ class Record:
     @cached_property
     def tokens(self) -> int:
         """How many tokens came back."""
-        return sum(count for _, count in self.arrivals)
+        return int(self.columns[1].sum())
+
+    @cached_property
+    def columns(self) -> np.ndarray:
+        """[2, messages] the arrivals: times, and tokens."""
+        return np.array(self.arrivals, dtype=np.float64).reshape(-1, 2).T
 
     @cached_property
     def token_times(self) -> np.ndarray:
         """[tokens] when each token came, seconds from the start of the run."""
-        if not self.arrivals:
-            return np.zeros(0)
-        times, counts = np.array(self.arrivals, dtype=np.float64).T
+        times, counts = self.columns
         return np.repeat(times, counts.astype(np.int64))
 
     @cached_property
@@ -103,7 +106,11 @@ def build_records(
             result.indices, result.exchanges, result.answers, strict=True
         ):
             prompt = prompts[index]
-            records[index] = _record(index, prompt, exchange, answer, encode, gives_reasons)
+            arrivals, counted_by = count_tokens(answer, encode)
+            since = tuple((time - result.started, count) for time, count in arrivals)
+            records[index] = _record(
+                index, prompt, exchange, answer, since, counted_by, gives_reasons
+            )
     return tuple(records[index] for index in sorted(records))
 
 
@@ -112,10 +119,10 @@ def _record(
     prompt: Prompt,
     exchange: Exchange,
     answer: Answer,
-    encode: Callable[[str], Sequence[int]],
+    arrivals: tuple[tuple[float, int], ...],
+    counted_by: CountedBy,
     gives_reasons: bool,
 ) -> Record:
-    arrivals, counted_by = count_tokens(answer, encode)
     outcome, cause, detail = _outcome(
         exchange, answer, bool(arrivals), gives_reasons and not answer.finish
     )
@@ -127,7 +134,7 @@ def _record(
         scheduled=exchange.scheduled,
         sent=exchange.sent,
         ended=exchange.ended,
-        arrivals=tuple(arrivals),
+        arrivals=arrivals,
         outcome=outcome,
         cause=cause,
         detail=detail,
@@ -152,6 +159,8 @@ def count_tokens(
     proportion to their characters. Where it says nothing the whole text is tokenized: the pieces
     tokenized one by one would give too many.
     """
+    if answer.singles:
+        return [(time, 1) for time in answer.singles], CountedBy.USAGE
     if any(piece.token_ids for piece in answer.pieces):
         found = [(piece.time, len(piece.token_ids)) for piece in answer.pieces if piece.token_ids]
         return found, CountedBy.TOKEN_IDS

@@ -41,6 +41,14 @@ class EventTemplate:
         except UnicodeDecodeError:
             return None
 
+    def fits(self, raw: bytes) -> bool:
+        """Whether an event is of this kind, with some text or none; its text is not looked at.
+
+        A text that ends as events do would be taken for more than it is; it cannot change how many
+        events there are.
+        """
+        return raw.startswith(self.before) and raw.endswith(self.after)
+
     def _holds_text(self) -> bool:
         """Whether a reader of JSON sees text put here where it sees the text of the stream."""
         event = parse_event(self.before + _PLAIN.encode() + self.after)

@@ -51,9 +51,11 @@ class Piece(NamedTuple):
 class Answer:
     """An exchange's messages, parsed. None where the server did not say.
 
-    `prompt_tokens` and `completion_tokens` are the server's own counts. `queue` and `prefill` are
-    its own timings, seconds. `failure` is a (cause, detail) found in the content of a stream that
-    ended well on the wire.
+    `singles`, in place of `pieces`: the time of each message of a stream that brought one token a
+    message by the server's own count, and whose text nobody wants. `prompt_tokens` and
+    `completion_tokens` are the server's own counts. `queue` and `prefill` are its own timings,
+    seconds. `failure` is a (cause, detail) found in the content of a stream that ended well on the
+    wire.
     """
 
     pieces: Sequence[Piece]
@@ -63,3 +65,4 @@ class Answer:
     queue: float | None = None
     prefill: float | None = None
     failure: tuple[str, str] | None = None
+    singles: Sequence[float] = ()

@@ -87,7 +87,7 @@ class InProcessTarget:
             del self._open[request]
             engine.cancel(request)
 
-    def read(self, exchange: Exchange) -> Answer:
+    def read(self, exchange: Exchange, text: bool = True) -> Answer:
         """What the scheduler told; see `Target.read`."""
         from server.scheduler import Finish
 

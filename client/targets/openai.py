@@ -69,13 +69,13 @@ class OpenAITarget:
         """One request; see `Target.ask`."""
         await self._pool.ask(request, exchange, self._settings.request_timeout)
 
-    def read(self, exchange: Exchange) -> Answer:
+    def read(self, exchange: Exchange, text: bool = True) -> Answer:
         """Parses the events; see `Target.read`."""
         status = exchange.status
         if status is not None and status.startswith("HTTP "):
             detail = read_failure(exchange.arrivals) or exchange.detail
             return Answer((), failure=(status, detail))
-        return read_events(exchange.arrivals, whole=status == OK)
+        return read_events(exchange.arrivals, whole=status == OK, text=text)
 
     async def close(self) -> None:
         """Drops the connections; the server sees its clients go."""

@@ -4,11 +4,13 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from client.targets.event_template import EventTemplate, parse_event
 from client.targets.exchange import MALFORMED, Answer, Piece
 
+_DONE = b"data: [DONE]\n\n"
 _SHOWN = 300  # characters of an error that go into a record
 # What comes of reading JSON of another form, or no JSON. The last: lists in lists in lists.
 _NOT_AS_AGREED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -17,23 +19,49 @@ _FIELD = re.compile(r"[A-Za-z][\w-]*(:|$)|:")
 _KNOWN_FIELD = re.compile(r"(data|event|id|retry)(:|$)|:")
 
 
-def read_events(arrivals: Iterable[tuple[float, bytes]], whole: bool = True) -> Answer:
+def read_events(
+    arrivals: Iterable[tuple[float, bytes]], whole: bool = True, text: bool = True
+) -> Answer:
     """The answer in a stream of server-sent events, or in one JSON document.
 
     An event belongs to the time at which its last byte came. What stands at the end of a body
-    that was cut off (not `whole`) is left out.
+    that was cut off (not `whole`) is left out. Without `text` the answer may be `singles`.
     """
     arrivals = list(arrivals)
+    if not text:
+        singles = _read_singles(arrivals)
+        if singles is not None:
+            return singles
     reading = _read_alike(arrivals) or _read_any(arrivals, whole)
-    return Answer(
-        pieces=reading.pieces,
-        finish=reading.finish,
-        prompt_tokens=reading.prompt_tokens,
-        completion_tokens=reading.completion_tokens,
-        queue=reading.queue,
-        prefill=reading.prefill,
-        failure=reading.failure,
-    )
+    return reading.answer()
+
+
+def _read_singles(arrivals: Sequence[tuple[float, bytes]]) -> Answer | None:
+    """A stream of events that differ in their text alone, as many as the server counts tokens.
+
+    None for any other stream.
+    """
+    reading, template = _Reading(), None
+    singles: list[float] = []
+    for time, raw in arrivals:
+        if template is not None and template.fits(raw):
+            singles.append(time)
+            continue
+        if raw == _DONE:
+            continue
+        event, before = parse_event(raw), len(reading.pieces)
+        if event is None:
+            return None
+        try:
+            reading.take(time, event)
+        except _NOT_AS_AGREED:
+            return None
+        if template is None and reading.only_text:
+            template = EventTemplate.of(raw)
+        singles += [time] * (len(reading.pieces) - before)
+    if reading.failure or len(singles) != reading.completion_tokens:
+        return None
+    return replace(reading.answer(), pieces=(), singles=singles)
 
 
 def _read_alike(arrivals: Sequence[tuple[float, bytes]]) -> "_Reading | None":
@@ -47,7 +75,7 @@ def _read_alike(arrivals: Sequence[tuple[float, bytes]]) -> "_Reading | None":
         if text is not None:
             reading.pieces.append(Piece(time, (), text))
             continue
-        if raw == b"data: [DONE]\n\n":
+        if raw == _DONE:
             continue
         event = parse_event(raw)
         if event is None:
@@ -147,6 +175,18 @@ class _Reading:
         self.queue: float | None = None
         self.prefill: float | None = None
         self.failure: tuple[str, str] | None = None
+
+    def answer(self) -> Answer:
+        """All of it."""
+        return Answer(
+            pieces=self.pieces,
+            finish=self.finish,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            queue=self.queue,
+            prefill=self.prefill,
+            failure=self.failure,
+        )
 
     @property
     def only_text(self) -> bool:
