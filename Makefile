@@ -95,6 +95,13 @@ constraints: $(VENV)/.ready ## Renew constraints.txt within the bounds of pyproj
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
 
+.venv-vllm/.ready: benchmarks/peers/vllm.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet torch==2.13.0
+	.venv-vllm/bin/pip install --quiet --no-deps vllm==0.33.0
+	.venv-vllm/bin/pip install --quiet -r $<
+	touch $@
+
 # What others made, each in an environment of its own.
 .venv-%/.ready: benchmarks/peers/%.txt
 	$(PYTHON) -m venv .venv-$*
