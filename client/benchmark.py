@@ -10,7 +10,7 @@ from client.load.saturation import Probe, Search, SearchSettings
 from client.measure import Reader, measure, say
 from client.options import Options, parse_options
 from client.results.run import Run
-from client.results.store import prepare, save, save_curve
+from client.results.store import prepare_files, save, save_curve
 from client.results.table import render_curve, render_table
 from client.workloads.build import build_workload
 from tokenization import default_model_path, load_tokenizer
@@ -32,9 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Options) -> int:
-    prepare(options.results.folder)
-    if options.results.outputs_path is not None:
-        prepare(options.results.outputs_path.parent)
+    prepare_files(options.results)
     reader = _load_tokenizer(options.tokenizer)
     allow_many_files()
     if options.search is not None:
@@ -45,7 +43,7 @@ def _run(options: Options) -> int:
 
 def _once(options: Options, reader: Reader) -> tuple[Run, Path | None]:
     workload = build_workload(
-        options.workload, reader.tokenizer, options.prompts, options.load.seed
+        options.workload, reader.tokenizer, options.prompts, options.load.seed, count_sessions=True
     )
     say(workload.description)
     run = measure(options.for_sessions(workload.sessions), workload, reader)
@@ -61,28 +59,43 @@ def _once(options: Options, reader: Reader) -> tuple[Run, Path | None]:
 
 def _search(options: Options, settings: SearchSettings, reader: Reader) -> int:
     """Runs at one rate after another; what was measured is kept whatever comes."""
-    search, runs, status = Search(settings), [], COMPLETED
+    search, runs = Search(settings), list[tuple[Run, Path]]()
     try:
-        while (rate := search.next_rate()) is not None:
-            say(f"probing {rate:.3g} requests/s")
-            run, path = _once(options.at_rate(rate, settings.requests(rate)), reader)
-            if path is None:
-                status = BAD_INPUT
-                break
-            if run.interrupted:
-                raise KeyboardInterrupt
-            runs.append((run, path))
-            search.probes.append(_judge(run, rate, settings))
-    except NotReadyError as error:
+        status = _probe(options, search, runs, reader)
+    except (UsageError, NotReadyError) as error:
         say(f"error: {error}")
         status = BAD_INPUT
     except KeyboardInterrupt:
+        say("interrupted; the search ends here")
         status = INTERRUPTED
-    if not runs:
-        return status
-    print(render_curve(search, [run for run, _ in runs]), flush=True)
-    say(f"curve: {save_curve(search, runs)}")
+    if runs:
+        print(render_curve(search, [run for run, _ in runs]), flush=True)
     return status
+
+
+def _probe(options: Options, search: Search, runs: list[tuple[Run, Path]], reader: Reader) -> int:
+    """Adds to the search and its runs until it is over; returns the status."""
+    settings = search.settings
+    while (rate := search.next_rate()) is not None:
+        say(f"probing {rate:.3g} requests/s")
+        at_rate = options.at_rate(rate, settings.requests(rate), len(runs))
+        run, path = _once(at_rate, reader)
+        if path is None:
+            return BAD_INPUT
+        if run.interrupted:
+            raise KeyboardInterrupt
+        runs.append((run, path))
+        search.probes.append(_judge(run, rate, settings))
+        try:
+            # After every probe, so that nothing that comes later can lose it.
+            curve = save_curve(search, runs)
+        except OSError as error:
+            say(f"error: cannot write the curve: {error}")
+            return BAD_INPUT
+        say(f"curve: {curve}")
+    if search.limited:
+        return INVALID
+    return SOME_FAILED if search.highest is None else COMPLETED
 
 
 def _judge(run: Run, rate: float, settings: SearchSettings) -> Probe:

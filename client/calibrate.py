@@ -9,51 +9,84 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from client.calibration.floor import Floor, Trial, measure
+from client.calibration.floor import KINDS, Floor, Trial, measure
 from client.calibration.kept import DEFAULT_PATH
-from client.errors import NotReadyError
+from client.errors import NotReadyError, UsageError
+from client.load.files import allow_many_files
+from client.measure import say
 from client.results.files import write_whole
 from client.results.host import describe_host
+from client.results.store import prepare
+from client.targets.settings import TRANSPORTS
 
-_KINDS = ("openai", "openai-chat", "jetstream")
+DONE, COUNTS_DIFFER, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     given = _parser().parse_args(argv)
-    cores = _cores()
-    core = None
-    if len(cores) > 1:
-        # As a client and a server on two machines: neither takes the other's time.
-        os.sched_setaffinity(0, {cores[0]} if given.workers == 1 else set(cores[:-1]))
-        core = cores[-1]
     try:
-        floors = [
-            _median([measure(trial, core) for _ in range(given.rounds)]) for trial in _trials(given)
-        ]
-    except NotReadyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        trials = _trials(given)
+        prepare(given.out.parent)
+        allow_many_files()
+        with _apart(given.workers) as core:
+            floors = [_floor(trial, given.rounds, core) for trial in trials]
+    except (UsageError, NotReadyError) as error:
+        say(f"error: {error}")
+        return BAD_INPUT
     except KeyboardInterrupt:
-        print("interrupted; the last calibration stands", file=sys.stderr)
-        return 130
+        say("interrupted; the last calibration stands")
+        return INTERRUPTED
+    print(render(floors, given.rounds))
+    if not all(floor.counts_agree for floor in floors):
+        say("tokens were lost, which must not be: not kept; the last calibration stands")
+        return COUNTS_DIFFER
+    try:
+        _keep(given.out, floors, given.rounds)
+    except OSError as error:
+        say(f"error: cannot write {given.out}: {error.strerror}")
+        return BAD_INPUT
+    say(f"kept in {given.out}")
+    return DONE
+
+
+@contextmanager
+def _apart(workers: int) -> Iterator[int | None]:
+    """Gives the core for the server and leaves the others to this process, where there are some.
+
+    As a client and a server on two machines: neither takes the other's time.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if len(cores) < 2:
+        yield None
+        return
+    os.sched_setaffinity(0, {cores[0]} if workers == 1 else set(cores[:-1]))
+    try:
+        yield cores[-1]
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def _floor(trial: Trial, rounds: int, core: int | None) -> Floor:
+    say(f"{trial.kind}, {trial.streams} streams: {rounds} rounds of {trial.seconds:.0f} s")
+    return _median([measure(trial, core) for _ in range(rounds)])
+
+
+def _keep(path: Path, floors: Sequence[Floor], rounds: int) -> None:
     found = {
         "date": datetime.now().strftime("%Y%m%d-%H%M%S"),
         "host": describe_host(),
-        "rounds": given.rounds,
+        "rounds": rounds,
         "floors": [asdict(floor) for floor in floors],
     }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(given.out, json.dumps(found, indent=2) + "\n")
-    print(render(floors, given.rounds))
-    print(f"kept in {given.out}", file=sys.stderr)
-    return 0 if all(floor.counts_agree for floor in floors) else 1
+    write_whole(path, json.dumps(found, indent=2) + "\n")
 
 
 def render(floors: Sequence[Floor], rounds: int) -> str:
@@ -95,6 +128,8 @@ def _median(floors: Sequence[Floor]) -> Floor:
 
 
 def _trials(given: argparse.Namespace) -> list[Trial]:
+    """Raises `UsageError` for bad numbers."""
+    usual = ["jetstream"] if given.transport != "fast" else ["openai", "jetstream"]
     return [
         Trial(
             kind=kind,
@@ -106,9 +141,8 @@ def _trials(given: argparse.Namespace) -> list[Trial]:
             transport=given.transport,
             workers=given.workers,
         )
-        for kind in given.targets
+        for kind in given.targets or usual
         for streams in given.streams
-        if given.transport == "fast" or kind == "jetstream"
     ]
 
 
@@ -116,27 +150,34 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m client.calibrate", description=__doc__.partition("\n\n")[2]
     )
-    parser.add_argument("--targets", nargs="+", choices=_KINDS, default=["openai", "jetstream"])
-    parser.add_argument("--transport", choices=("fast", "grpcio"), default="fast")
-    parser.add_argument("--streams", nargs="+", type=_count, default=[64, 512])
-    parser.add_argument("--tokens", type=_count, default=64, help="of each request")
-    parser.add_argument("--generations", type=_count, default=4, help="requests of each stream")
-    parser.add_argument("--ttft-ms", type=float, default=100.0)
-    parser.add_argument("--itl-ms", type=float, default=25.0)
-    parser.add_argument("--workers", type=_count, default=1)
-    parser.add_argument("--rounds", type=_count, default=3)
-    parser.add_argument("--out", type=Path, default=DEFAULT_PATH)
+    parser.add_argument(
+        "--targets", nargs="+", choices=KINDS, metavar="KIND",
+        help=f"of {', '.join(KINDS)} (default: openai and jetstream)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--transport", choices=TRANSPORTS, default="fast",
+        help="for jetstream: our own lean gRPC, or grpc.aio (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--streams", nargs="+", type=int, default=[64, 512], metavar="N",
+        help="in flight, one load after another (default: 64 512)",
+    )  # fmt: skip
+    parser.add_argument("--tokens", type=int, default=64, help="of each request")
+    parser.add_argument("--generations", type=int, default=4, help="requests of each stream")
+    parser.add_argument("--ttft-ms", type=float, default=100.0, help="of the server")
+    parser.add_argument("--itl-ms", type=float, default=25.0, help="of the server")
+    parser.add_argument("--workers", type=int, default=1, help="client processes")
+    parser.add_argument("--rounds", type=_rounds, default=3, help="of which the median is kept")
+    parser.add_argument(
+        "--out", type=Path, default=DEFAULT_PATH, help="where it is kept (default: %(default)s)"
+    )
     return parser
 
 
-def _count(text: str) -> int:
+def _rounds(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a number from 1 on; got {text!r}")
     return int(text)
-
-
-def _cores() -> list[int]:
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 if __name__ == "__main__":

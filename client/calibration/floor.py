@@ -1,6 +1,7 @@
 """Our figures against the truth, on the same requests."""
 
 import json
+import math
 import subprocess
 import sys
 import urllib.request
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from client.errors import NotReadyError
+from client.errors import NotReadyError, UsageError
 from client.load.crew import run_shares
 from client.load.progress import Progress
 from client.load.share import Plan, ShareResult, divide
@@ -19,7 +20,8 @@ from client.targets.settings import TargetSettings
 from client.workloads.prompt import Prompt
 from client.workloads.session import single
 
-_START_SECONDS = 30.0
+KINDS = ("openai", "openai-chat", "jetstream")
+_END_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,27 @@ class Trial:
     itl: float = 0.025
     transport: str = "fast"
     workers: int = 1
+
+    def __post_init__(self) -> None:
+        rules = (
+            ("--targets", self.kind in KINDS, ", ".join(KINDS), self.kind),
+            ("--streams", self.streams >= 1, "1 or more", self.streams),
+            ("--tokens", self.tokens >= 2, "2 or more, or there is no gap", self.tokens),
+            ("--generations", self.generations >= 1, "1 or more", self.generations),
+            ("--ttft-ms", 0 <= self.ttft < math.inf, "0 or more", self.ttft * 1e3),
+            ("--itl-ms", 0 < self.itl < math.inf, "above 0", self.itl * 1e3),
+            ("--workers", self.workers >= 1, "1 or more", self.workers),
+        )
+        for name, held, allowed, value in rules:
+            if not held:
+                raise UsageError(f"{name}: {allowed}; got {value}")
+        if self.transport != "fast" and self.kind != "jetstream":
+            raise UsageError(f"--transport {self.transport} is for jetstream, not {self.kind}")
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes a server and a client that keep up."""
+        return self.generations * (self.ttft + (self.tokens - 1) * self.itl)
 
     @property
     def offered(self) -> float:
@@ -75,31 +98,53 @@ def truth_server(*options: str, core: int | None = None) -> Iterator[dict[str, i
     """The truth server in a process of its own; gives its ports."""
     command = [sys.executable, "-m", "client.calibration.truth_server", *options]
     if core is not None:
-        command = ["taskset", "-c", str(core), *command]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        command += ["--core", str(core)]
+    # In a group of its own: Ctrl-C is for us, who then end it.
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
             if not line:
-                raise NotReadyError("the truth server did not start; its message is above")
+                raise NotReadyError(
+                    f"the truth server did not start (status {process.wait(_END_SECONDS)}); its "
+                    "message is above"
+                )
             yield json.loads(line)
         finally:
             process.terminate()
-            process.wait(_START_SECONDS)
+            try:
+                process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def read_truth(port: int) -> dict[str, tuple[float, list[float]]]:
-    """(received, sends) of each request by its prompt, seconds of `time.perf_counter()`."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/truth", timeout=60) as page:
-        lines = page.read().decode().splitlines()
+    """(received, sends) of each request by its prompt, seconds of `time.perf_counter()`.
+
+    Raises `NotReadyError` when the server is gone.
+    """
+    try:
+        # No proxy, whatever the environment says.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://127.0.0.1:{port}/truth", timeout=60) as page:
+            lines = page.read().decode().splitlines()
+    except OSError as error:
+        raise NotReadyError(f"the truth server does not say what it did: {error}") from error
     return {prompt: (received, sends) for prompt, received, sends in map(json.loads, lines)}
 
 
 def measure(trial: Trial, core: int | None = None) -> Floor:
-    """Runs a trial. `core`: where the truth server runs; None: anywhere."""
+    """Runs a trial. `core`: where the truth server runs; None: anywhere.
+
+    Raises `NotReadyError` when nothing could be measured, KeyboardInterrupt when it was cut short.
+    """
     options = ["--ttft-ms", str(trial.ttft * 1e3), "--itl-ms", str(trial.itl * 1e3)]
     with truth_server(*options, core=core) as ports:
         results = _run(trial, ports)
+        if any(result.interrupted for result in results):
+            raise KeyboardInterrupt
         return compare(trial, results, read_truth(ports["http"]))
 
 
@@ -109,9 +154,9 @@ def _run(trial: Trial, ports: dict[str, int]) -> list[ShareResult]:
         kind=trial.kind,
         server="127.0.0.1",
         port=ports["grpc" if grpc else "http"],
-        connections=max(1, (8 if grpc else trial.streams) // trial.workers),
+        connections=-(-(8 if grpc else trial.streams) // trial.workers),
         transport=trial.transport,
-        request_timeout=60.0,
+        request_timeout=60.0 + trial.seconds / trial.generations,
     )
     count = trial.streams * trial.generations
     prompts = [Prompt(str(n), f"request {n}", (n,), trial.tokens) for n in range(count)]
@@ -137,6 +182,7 @@ def compare(
         ):
             received, sends = truth.get(f"request {index}", (0.0, []))
             times = np.array([piece.time for piece in answer.pieces if piece.text])
+            times -= result.started
             agree = agree and exchange.status == OK and len(times) == len(sends) == trial.tokens
             if exchange.sent is None or not len(times) or len(times) != len(sends):
                 continue

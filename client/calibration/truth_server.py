@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import gc
 import json
+import os
 import signal
 import socket
 import struct
@@ -54,8 +55,13 @@ class Script:
     stall: float
     told: list[Told] = field(default_factory=list)
 
-    def play(self, prompt: str, count: int, send: Callable[[int], bool], received: float) -> None:
-        """Calls `send(k)` for each token when it is due, until it returns False."""
+    def play(
+        self, prompt: str, count: int, send: Callable[[int, Told], bool], received: float
+    ) -> None:
+        """Calls `send(k, told)` for each token when it is due, until it returns False.
+
+        It writes the token and adds to `told.sends` when it does.
+        """
         told = Told(prompt, received)
         if not self.told and self.stall:
             asyncio.get_running_loop().call_later(self.stall_at, time.sleep, self.stall)
@@ -65,8 +71,7 @@ class Script:
         base = loop.time() + (received - _clock()) + self.ttft
 
         def step(k: int) -> None:
-            told.sends.append(_clock())
-            if send(k) and k + 1 < count:
+            if send(k, told) and k + 1 < count:
                 loop.call_at(base + (k + 1) * self.itl, step, k + 1)
 
         loop.call_at(base, step, 0)
@@ -125,10 +130,13 @@ class HttpSide(asyncio.Protocol):
         usage = {"prompt_tokens": 1, "completion_tokens": count, "total_tokens": count + 1}
         end = _chunk({"choices": [], "usage": usage}) + _raw(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
-        def send(k: int) -> bool:
+        def send(k: int, told: Told) -> bool:
+            if self._transport.is_closing():
+                return False
             data = last + end if k + 1 == count else token
+            told.sends.append(_clock())
             self._transport.write(_HEAD + data if k == 0 else data)
-            return not self._transport.is_closing()
+            return True
 
         self._script.play(prompt, count, send, self._received)
 
@@ -143,7 +151,7 @@ class GrpcSide(asyncio.Protocol):
         self._bodies: dict[int, bytes] = {}
         self._window, self._stream_window = 65_535, 65_535
         self._windows: dict[int, int] = {}
-        self._blocked: deque[tuple[int, bytes, bytes]] = deque()
+        self._blocked: deque[tuple[int, bytes, bytes, Told | None]] = deque()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Part of asyncio.Protocol."""
@@ -198,18 +206,28 @@ class GrpcSide(asyncio.Protocol):
         self._windows[number] = self._stream_window
         if len(body) <= 5:  # HealthCheckRequest
             live = framed(pb.HealthCheckResponse(is_live=True).SerializeToString())
-            self._write(number, live, _TRAILERS, opening=True)
+            self._write(number, live, _TRAILERS, None, opening=True)
             return
         asked = pb.DecodeRequest.FromString(body[5:])
 
-        def send(k: int) -> bool:
+        def send(k: int, told: Told) -> bool:
             last = k + 1 == asked.max_tokens
-            self._write(number, _LAST if last else _TOKEN, _TRAILERS if last else b"", k == 0)
-            return number in self._windows and not self._transport.is_closing()
+            message, trailers = (_LAST, _TRAILERS) if last else (_TOKEN, b"")
+            self._write(number, message, trailers, told, opening=k == 0)
+            return number in self._windows
 
         self._script.play(asked.text_content.text, asked.max_tokens, send, received)
 
-    def _write(self, number: int, message: bytes, trailers: bytes, opening: bool = False) -> None:
+    def _write(
+        self,
+        number: int,
+        message: bytes,
+        trailers: bytes,
+        told: Told | None,
+        opening: bool = False,
+    ) -> None:
+        if self._transport.is_closing():
+            self._windows.clear()
         if number not in self._windows:
             return
         head = frame(1, 4, number, _OPENING) if opening else b""
@@ -217,8 +235,10 @@ class GrpcSide(asyncio.Protocol):
         if size > min(self._window, self._windows[number]):
             if head:
                 self._transport.write(head)
-            self._blocked.append((number, message, trailers))
+            self._blocked.append((number, message, trailers, told))
             return
+        if told is not None:
+            told.sends.append(_clock())
         self._window -= size
         self._windows[number] -= size
         data = head + frame(0, 0, number, message)
@@ -293,8 +313,11 @@ def main() -> int:
     parser.add_argument("--itl-ms", type=float, default=25.0)
     parser.add_argument("--stall-at", type=float, default=0.0, help="seconds after a request")
     parser.add_argument("--stall", type=float, default=0.0, help="seconds without any token")
+    parser.add_argument("--core", type=int, help="run on this one")
     parser.add_argument("--max-seconds", type=float, default=600.0)
     given = parser.parse_args()
+    if given.core is not None:
+        os.sched_setaffinity(0, {given.core})
     script = Script(given.ttft_ms / 1e3, given.itl_ms / 1e3, given.stall_at, given.stall)
     run_on_fastest_loop(serve(script, given.max_seconds))
     return 0

@@ -8,10 +8,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from client.errors import NotReadyError, UsageError
+from client.errors import NotReadyError
+from client.load.crew_worker import work
 from client.load.event_loop import run_measuring
 from client.load.health import WorkerHealth
-from client.load.interrupt import Interrupt, interrupt_event
+from client.load.interrupt import Interrupt, interrupt_event, kept_from_children
 from client.load.progress import Progress
 from client.load.share import Share, ShareResult, Tally
 from client.load.share_run import ShareRun
@@ -21,6 +22,7 @@ _HEAD_START_SECONDS = 0.3  # for a last garbage collection, and the word to reac
 _TELL_SECONDS = 0.5
 _START_SECONDS = 60.0  # for a process to come up
 _READ_SECONDS = 300.0  # for a worker to read its answers after the run
+_END_SECONDS = 5.0  # for a worker to end when it is told
 LOST = "client worker lost"
 
 Say = Callable[[str], None]
@@ -30,7 +32,8 @@ def run_shares(shares: Sequence[Share], progress: Progress, say: Say) -> list[Sh
     """Runs every share from one moment on; a result for each, in order.
 
     Ctrl-C or SIGTERM ends the run and keeps what was measured. A worker that dies costs its own
-    requests only. Raises `NotReadyError` when there is no ready server for one of them.
+    requests only. Raises `NotReadyError` when there is no ready server for one of them, and
+    KeyboardInterrupt for an interrupt before the start or a second one.
     """
     if len(shares) == 1:
         return [run_measuring(_alone(shares[0], progress, say), shares[0].target)]
@@ -69,43 +72,50 @@ class _Crew:
         self._shares = shares
         self._progress = progress
         self._say = say
-        # Not fork: threads of gRPC or an engine do not survive it.
-        context = get_context("spawn")
         self._pipes: list[Connection] = []
         self._processes: list[BaseProcess] = []
-        for share in shares:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(share, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            self._pipes.append(ours)
-            self._processes.append(process)
         self._results: dict[int, ShareResult] = {}
         self._tallies = [Tally() for _ in shares]
 
     def run(self) -> list[ShareResult]:
         """Starts all, waits for all."""
         try:
-            self._wait_until_ready()
-            start_at = time.time() + _HEAD_START_SECONDS
-            self._tell("start", start_at)
             with Interrupt() as interrupt:
-                self._collect(start_at, interrupt)
+                self._start()
+                self._wait_until_ready(interrupt)
+                self._tell("start", time.time() + _HEAD_START_SECONDS)
+                self._collect(interrupt)
             return [
-                self._results.get(index) or lost_share(share)
-                for index, share in enumerate(self._shares)
+                self._results.get(index) or lost_share(share, tally)
+                for index, (share, tally) in enumerate(
+                    zip(self._shares, self._tallies, strict=True)
+                )
             ]
         finally:
             self._end()
 
-    def _wait_until_ready(self) -> None:
+    def _start(self) -> None:
+        # Not fork: threads of gRPC or an engine do not survive it.
+        context = get_context("spawn")
+        with kept_from_children():
+            for share in self._shares:
+                ours, theirs = context.Pipe()
+                self._pipes.append(ours)
+                process = context.Process(target=work, args=(share, theirs), daemon=True)
+                process.start()
+                self._processes.append(process)
+                theirs.close()
+
+    def _wait_until_ready(self, interrupt: Interrupt) -> None:
         connect = max(share.target.connect_timeout for share in self._shares)
         end = time.monotonic() + connect + _START_SECONDS
         waiting = dict(enumerate(self._pipes))
         while waiting:
-            ready = wait(list(waiting.values()), timeout=max(0.0, end - time.monotonic()))
-            if not ready:
+            if interrupt.is_set:
+                raise KeyboardInterrupt
+            if time.monotonic() >= end:
                 raise NotReadyError(f"{len(waiting)} client workers did not come up in time")
+            ready = wait(list(waiting.values()), timeout=_TELL_SECONDS)
             for index, pipe in list(waiting.items()):
                 if pipe in ready and self._hear_ready(pipe):
                     del waiting[index]
@@ -113,7 +123,7 @@ class _Crew:
     def _hear_ready(self, pipe: Connection) -> bool:
         try:
             what, content = pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             raise NotReadyError("a client worker ended before it was ready") from None
         if what == "say":
             if pipe is self._pipes[0]:  # all of them wait for the same
@@ -122,15 +132,15 @@ class _Crew:
             raise content
         return bool(what == "ready")
 
-    def _collect(self, start_at: float, interrupt: Interrupt) -> None:
+    def _collect(self, interrupt: Interrupt) -> None:
         last = max(share.seconds for share in self._shares)
-        end = start_at + last + _READ_SECONDS
+        end = time.monotonic() + _HEAD_START_SECONDS + last + _READ_SECONDS
         open_pipes = dict(enumerate(self._pipes))
         told = False
-        while open_pipes and time.time() < end:
+        while open_pipes and time.monotonic() < end:
             if interrupt.is_set and not told:
                 self._tell("stop", None)
-                told = True
+                told, end = True, time.monotonic() + _READ_SECONDS
             ready = wait(list(open_pipes.values()), timeout=_TELL_SECONDS)
             for index, pipe in list(open_pipes.items()):
                 if pipe in ready and not self._hear(index, pipe):
@@ -141,6 +151,7 @@ class _Crew:
         try:
             what, content = pipe.recv()
         except (EOFError, OSError):
+            self._say(f"client worker {index + 1} of {len(self._pipes)} died")
             return False
         if what == "tally":
             self._tallies[index] = content
@@ -160,71 +171,28 @@ class _Crew:
     def _end(self) -> None:
         for pipe in self._pipes:
             pipe.close()
-        for process in self._processes:
-            process.join(5.0)
-            if process.is_alive():
-                process.kill()
-
-
-def _work(share: Share, pipe: Connection) -> None:
-    """A worker process, from start to end."""
-    # The parent gets Ctrl-C too, and passes it on.
-    Interrupt.ignore()
-    try:
-        run_measuring(_serve(share, pipe), share.target)
-    except (NotReadyError, UsageError) as error:
-        pipe.send(("failed", error))
-    except Exception as error:  # reported by the parent as what it is: a fault in this program
-        pipe.send(("failed", RuntimeError(f"client worker: {type(error).__name__}: {error}")))
-        raise
-
-
-async def _serve(share: Share, pipe: Connection) -> None:
-    run = ShareRun(share)
-    loop = asyncio.get_running_loop()
-    started: asyncio.Future[float] = loop.create_future()
-
-    def hear() -> None:
+        end = time.monotonic() + _END_SECONDS
         try:
-            what, content = pipe.recv()
-        except EOFError:  # the parent died
-            loop.remove_reader(pipe.fileno())
-            what, content = "stop", None
-        if what == "start":
-            started.set_result(content)
-        elif started.done():
-            run.stop()
-        else:
-            started.cancel()
-
-    loop.add_reader(pipe.fileno(), hear)
-    telling: asyncio.Task[None] | None = None
-    try:
-        await run.open(lambda text: pipe.send(("say", text)))
-        pipe.send(("ready", None))
-        start_at = await started
-        telling = asyncio.create_task(_tell_parent(run, pipe))
-        result = await run.run(start_at)
-        telling.cancel()
-        pipe.send(("tally", run.tally()))
-        pipe.send(("result", result))
-    finally:
-        if telling is not None:
-            telling.cancel()
-        loop.remove_reader(pipe.fileno())
-        await run.close()
+            for process in self._processes:
+                process.join(max(0.0, end - time.monotonic()))
+        finally:
+            for process in self._processes:
+                process.kill()
+                process.join(_END_SECONDS)
 
 
-async def _tell_parent(run: ShareRun, pipe: Connection) -> None:
-    while True:
-        await asyncio.sleep(_TELL_SECONDS)
-        pipe.send(("tally", run.tally()))
+def lost_share(share: Share, tally: Tally | None = None) -> ShareResult:
+    """What is left of a worker that died: that its requests were asked for.
 
-
-def lost_share(share: Share) -> ShareResult:
-    """What is left of a worker that died: that its requests were asked for."""
+    Of a run that ends by the clock these are as many as its last `tally` had begun.
+    """
     indices = [index for row in share.indices for index in row]
-    exchanges = [Exchange(scheduled=0.0, ended=0.0, status=LOST) for _ in indices]
+    begun = len(indices)
+    if share.plan.stop_after is not None and tally is not None:
+        begun = tally.ended + tally.in_flight
+    dues = [due for due, row in zip(share.plan.due, share.indices, strict=True) for _ in row]
+    exchanges = [Exchange(scheduled=due or 0.0, ended=0.0, status=LOST) for due in dues[:begun]]
+    exchanges += [Exchange() for _ in dues[begun:]]
     answers = [Answer(()) for _ in indices]
     nothing = WorkerHealth(0.0, 0.0, 0.0, 0.0, 0.0)
     return ShareResult(indices, exchanges, answers, 0.0, False, nothing, lost=True)

@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any, Self
 
@@ -46,18 +47,28 @@ def interrupt_event(stop: Callable[[], None]) -> Iterator[LoopInterrupt]:
             loop.remove_signal_handler(number)
 
 
+@contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Processes started inside never see SIGINT and SIGTERM: this one hears, and tells them.
+
+    A terminal sends Ctrl-C to all of them, also while they still start. Here a signal waits until
+    the block ends.
+    """
+    # When this first starts, Python lets these signals through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Interrupt:
     """Without a loop: `is_set` after the first SIGINT or SIGTERM; a second one acts as ever."""
 
     def __init__(self) -> None:
         self.is_set = False
         self._before: dict[int, Any] = {}
-
-    @staticmethod
-    def ignore() -> None:
-        """This process leaves SIGINT and SIGTERM to another one that tells it."""
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():

@@ -1,7 +1,6 @@
 """The command line of load."""
 
 import argparse
-import math
 
 from client.errors import UsageError
 from client.load.arrival_options import add_arrival_options, arrivals_from
@@ -37,6 +36,10 @@ def add_load_options(group: argparse._ArgumentGroup) -> None:
         help="before the run: none, one prompt of each size, or all (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
+        "--num-warmups", "--warmup-requests", type=int, default=0, metavar="N",
+        help="instead: so many times the first prompt, as vLLM and SGLang do",
+    )  # fmt: skip
+    group.add_argument(
         "--real-history", action="store_true",
         help="of --multi-turn chats: later turns carry what the model said, not what the data say",
     )  # fmt: skip
@@ -47,7 +50,8 @@ def load_settings(given: argparse.Namespace) -> LoadSettings:
     arrivals = arrivals_from(given)
     if given.real_history and given.multi_turn is None:
         raise UsageError("--real-history is for --multi-turn; give both")
-    timed = given.dataset == "trace" or not arrivals.at_once or given.max_concurrency is not None
+    may_be_timed = given.dataset in ("trace", "jsonl", "custom")
+    timed = may_be_timed or not arrivals.at_once or given.max_concurrency is not None
     if given.duration is not None and not timed:
         raise UsageError("--duration needs --request-rate, --max-concurrency or a trace")
     if given.ray is not None and not given.ray:
@@ -56,14 +60,12 @@ def load_settings(given: argparse.Namespace) -> LoadSettings:
         arrivals=arrivals,
         num_prompts=given.num_prompts,
         duration=given.duration,
-        # vLLM writes inf for none.
-        max_concurrency=None
-        if given.max_concurrency in (None, math.inf)
-        else given.max_concurrency,
+        max_concurrency=given.max_concurrency,
         ramp_up_seconds=given.ramp_up_seconds,
         workers=given.workers,
         ray=given.ray,
         seed=given.seed,
         warmup_mode=given.warmup_mode,
+        num_warmups=given.num_warmups,
         real_history=given.real_history,
     )

@@ -1,6 +1,5 @@
 """The search for the highest rate that keeps a service level."""
 
-import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,15 +7,18 @@ from dataclasses import dataclass, field
 from client.errors import UsageError
 
 _FEWEST_REQUESTS = 20
+# A rate so low that these take this many times longer than a probe should is not tried.
+_LONGEST = 4
 
 
 @dataclass(frozen=True)
 class SearchSettings:
     """`good_share` of the requests must be good. Rates in requests per second.
 
-    The search starts at `start_rate`, doubles until the level is missed or `max_rate` is reached,
-    then halves the interval between (in the logarithm) until its ends differ by `precision`, with
-    at most `most_probes` runs of `probe_seconds` each.
+    The search starts at `start_rate` and doubles until the level is missed or `max_rate` is
+    reached (or halves until it is kept or `lowest_rate` is reached), then halves the interval
+    between (in the logarithm) until its ends differ by `precision`, with at most `most_probes` runs
+    of `probe_seconds` each.
     """
 
     start_rate: float = 1.0
@@ -43,6 +45,11 @@ class SearchSettings:
             if not held:
                 raise UsageError(f"{name}: {allowed}; got {value}")
 
+    @property
+    def lowest_rate(self) -> float:
+        """The lowest rate tried: at it a probe takes four times as long as it should."""
+        return min(self.start_rate, _FEWEST_REQUESTS / (_LONGEST * self.probe_seconds))
+
     def requests(self, rate: float) -> int:
         """How many requests a probe at a rate sends."""
         return max(_FEWEST_REQUESTS, round(rate * self.probe_seconds))
@@ -50,7 +57,10 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class Probe:
-    """One run at one rate. `ours`: the client itself was the limit, so the level says nothing."""
+    """One run at one rate. `latency`: p99 end to end, ms.
+
+    `ours`: the client itself was the limit, so the run says nothing of the server.
+    """
 
     rate: float
     met: bool
@@ -60,7 +70,7 @@ class Probe:
 
 @dataclass
 class Search:
-    """The probes so far, and what they say."""
+    """The probes so far, and what they say. Of two at one rate the last one counts."""
 
     settings: SearchSettings
     probes: list[Probe] = field(default_factory=list)
@@ -68,16 +78,37 @@ class Search:
     @property
     def highest(self) -> float | None:
         """The highest rate that kept the level, below every rate that missed it."""
-        missed = min((probe.rate for probe in self.probes if not probe.met), default=math.inf)
+        missed = self.missed or math.inf
         return max(
-            (each.rate for each in self.probes if each.met and each.rate < missed), default=None
+            (each.rate for each in self._last if each.met and each.rate < missed), default=None
         )
 
     @property
+    def missed(self) -> float | None:
+        """The lowest rate that did not keep the level, or where the client was the limit."""
+        return min((each.rate for each in self._last if not each.met), default=None)
+
+    @property
+    def limited(self) -> bool:
+        """Whether it was the client that did not let the search go higher."""
+        return any(each.ours and each.rate == self.missed for each in self._last)
+
+    @property
+    def settled(self) -> bool:
+        """Whether what was found is within the precision, or `max_rate` itself."""
+        highest, missed = self.highest, self.missed
+        if highest is None:
+            return False
+        if missed is None:
+            return highest >= self.settings.max_rate
+        return missed / highest <= 1 + self.settings.precision
+
+    @property
     def knee(self) -> float | None:
-        """See `knee_of`."""
-        points = [(each.rate, each.latency) for each in self.probes if each.latency is not None]
-        return knee_of(points)
+        """See `knee_of`; of the runs that say something of the server."""
+        return knee_of(
+            [(each.rate, each.latency) for each in self._last if not each.ours and each.latency]
+        )
 
     def next_rate(self) -> float | None:
         """The rate of the next probe; None when the search is over."""
@@ -86,29 +117,34 @@ class Search:
             return settings.start_rate
         if len(probes) >= settings.most_probes:
             return None
-        missed = min((each.rate for each in probes if not each.met), default=None)
-        highest = self.highest
-        if missed is None:
-            top = max(each.rate for each in probes)
-            return min(2 * top, settings.max_rate) if top < settings.max_rate else None
-        if highest is None:
-            return missed / 2
-        if missed / highest <= 1 + settings.precision:
+        last = probes[-1]
+        if last.ours and sum(each.rate == last.rate for each in probes) == 1:
+            return last.rate  # once more: it may have been a hiccup of this machine
+        if self.settled:
             return None
-        return math.sqrt(missed * highest)
+        if self.missed is None:
+            return min(2 * max(each.rate for each in probes), settings.max_rate)
+        if self.highest is None:
+            lower = max(self.missed / 2, settings.lowest_rate)
+            return lower if lower < self.missed else None
+        return math.sqrt(self.missed * self.highest)
+
+    @property
+    def _last(self) -> list[Probe]:
+        return list({probe.rate: probe for probe in self.probes}.values())
 
 
 def knee_of(points: Sequence[tuple[float, float]]) -> float | None:
     """The rate at which latency starts to grow faster than the rate.
 
-    Both axes are scaled to 0..1; the knee is the point farthest below the line from the first
-    point to the last (V. Satopaa et al., "Finding a Kneedle in a Haystack", 2011). None with fewer
-    than three rates, or where latency does not grow.
+    Both axes are scaled to 0..1, latency from that at the lowest rate to the highest one there is;
+    the knee is the point farthest below the diagonal (V. Satopaa et al., "Finding a Kneedle in a
+    Haystack", 2011). None with fewer than three rates, or where latency does not grow.
     """
     ordered = sorted(dict(points).items())
     if len(ordered) < 3:
         return None
-    (low, floor), (high, top) = ordered[0], ordered[-1]
+    (low, floor), (high, _) = ordered[0], ordered[-1]
     top = max(latency for _, latency in ordered)
     if not top > floor:
         return None
@@ -118,48 +154,3 @@ def knee_of(points: Sequence[tuple[float, float]]) -> float | None:
     }
     best = max(below, key=lambda rate: below[rate])
     return best if below[best] > 0 else None
-
-
-def add_search_options(group: argparse._ArgumentGroup) -> None:
-    """Adds the search; `search_settings` reads it."""
-    group.add_argument(
-        "--saturation", action="store_true",
-        help="find the highest rate that keeps --goodput, from --request-rate (default 1) on",
-    )  # fmt: skip
-    group.add_argument("--max-rate", type=float, metavar="R", help="of the search")
-    group.add_argument(
-        "--good-share", type=float, metavar="S", help="of the requests must be good (default: 0.99)"
-    )
-    group.add_argument(
-        "--probe-seconds", type=float, metavar="S", help="of each run of the search (default: 30)"
-    )
-    group.add_argument(
-        "--search-precision", type=float, metavar="P", help="of the rate found (default: 0.05)"
-    )
-    group.add_argument(
-        "--most-probes", type=int, metavar="N", help="runs of the search (default: 12)"
-    )
-
-
-def search_settings(given: argparse.Namespace) -> SearchSettings | None:
-    """The settings the options ask for. Raises `UsageError` for those that contradict."""
-    asked = {
-        "max_rate": given.max_rate,
-        "good_share": given.good_share,
-        "probe_seconds": given.probe_seconds,
-        "precision": given.search_precision,
-        "most_probes": given.most_probes,
-    }
-    kept = {name: value for name, value in asked.items() if value is not None}
-    if not given.saturation:
-        if kept:
-            raise UsageError(f"{', '.join(sorted(kept))}: only with --saturation")
-        return None
-    if not given.goodput:
-        raise UsageError("--saturation needs a service level: --goodput ttft:500 tpot:50")
-    for name in ("duration", "stages", "ramp_up_strategy", "num_prompts"):
-        if getattr(given, name) is not None:
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option}: --saturation chooses rate and length itself; leave it out")
-    rate = given.request_rate
-    return SearchSettings(start_rate=rate if 0 < rate < math.inf else 1.0, **kept)

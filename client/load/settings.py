@@ -22,8 +22,9 @@ class LoadSettings:
     `max_concurrency`: sessions at one time; alone it is a closed loop, in which users come one
     after another over `ramp_up_seconds` and each asks again as soon as it has its answer. With a
     rate it is a limit on an open loop. `duration` in seconds. `workers` processes, or with `ray`
-    (an address, or "auto") actors on its machines. `real_history`: later turns carry what the model
-    said, not what the data say.
+    (an address, or "auto") actors on its machines. Before the run comes the first prompt
+    `num_warmups` times, or else what `warmup_mode` says. `real_history`: later turns carry what the
+    model said, not what the data say.
     """
 
     arrivals: Arrivals = field(default_factory=Arrivals)
@@ -35,6 +36,7 @@ class LoadSettings:
     ray: str | None = None
     seed: int = 0
     warmup_mode: str = "none"
+    num_warmups: int = 0
     real_history: bool = False
 
     def __post_init__(self) -> None:
@@ -44,10 +46,18 @@ class LoadSettings:
             ("--workers", self.workers, 1, "1 or more"),
             ("--seed", self.seed, 0, "0 or more"),
             ("--ramp-up-seconds", self.ramp_up_seconds, 0, "seconds, 0 or more"),
+            ("--num-warmups", self.num_warmups, 0, "0 or more"),
         )
         for name, value, least, allowed in rules:
             if value is not None and not least <= value < math.inf:
                 raise UsageError(f"{name}: {allowed}; got {value}")
+        if self.warmup_mode not in WARMUP_MODES:
+            allowed = ", ".join(WARMUP_MODES)
+            raise UsageError(f"--warmup-mode: {allowed}; got {self.warmup_mode!r}")
+        if self.num_warmups and self.warmup_mode != "none":
+            raise UsageError("--num-warmups and --warmup-mode both say how to warm up; give one")
+        if self.duration is not None and not 0 < self.duration < math.inf:
+            raise UsageError(f"--duration: seconds above 0; got {self.duration}")
         if self.ramp_up_seconds and not self.closed:
             raise UsageError(
                 "--ramp-up-seconds is for a closed loop: --max-concurrency without a rate"
@@ -72,7 +82,16 @@ class LoadSettings:
         return self.num_prompts or default
 
     def plan(self, sessions: tuple[Session, ...]) -> Plan:
-        """When each session starts. Times that the workload brings stand unless there is a rate."""
+        """When each session starts. Times that the workload brings stand unless there is a rate.
+
+        Raises `UsageError` for a duration where all are due at once.
+        """
+        own_end = self.closed or _timed(sessions) or not self.arrivals.at_once
+        if self.duration is not None and not own_end:
+            raise UsageError(
+                "--duration needs --request-rate, --max-concurrency, or data with times of their "
+                "own"
+            )
         return Plan(self._due(sessions), self.max_concurrency, self._stop_after(sessions))
 
     def _due(self, sessions: tuple[Session, ...]) -> tuple[float | None, ...]:

@@ -2,17 +2,18 @@
 
 import asyncio
 import platform
+import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from client.load.health import LoopWatch, WorkerHealth
-from client.load.quiet import garbage_collection_held
+from client.load.history import text_of, with_answers
+from client.load.quiet import garbage_collection_held, settle
 from client.load.share import Share, ShareResult, Tally
-from client.targets.exchange import OK, TIMEOUT, Answer, Exchange, Piece
+from client.targets.exchange import OK, TIMEOUT, Exchange
 from client.targets.open import make_target
-from client.workloads.prompt import Prompt
 
 # Beyond every request's own time limit; only a target that ignores its limit gets here.
 _GRACE_SECONDS = 10.0
@@ -40,20 +41,24 @@ class ShareRun:
             [self._target.build(prompt) for prompt in session.turns]
             for session in self._share.sessions
         ]
+        settle()
 
     async def run(self, start_at: float) -> ShareResult:
         """Measures from `start_at` (`time.time()`), and reads the answers when all have ended."""
         # One clock in all workers of a machine; between machines as good as their time of day.
         self._start = time.perf_counter() + (start_at - time.time())
         with garbage_collection_held():
-            watch = LoopWatch()
+            # An engine in this process takes time of its own, which is what is measured.
+            shared = self._share.target.kind == "in-process"
+            watch = LoopWatch(resource.RUSAGE_THREAD if shared else resource.RUSAGE_SELF)
             interrupted, ended = await self._measure()
             tokens = self.tally().tokens
             requests = sum(each.sent is not None for row in self._exchanges for each in row)
             health = watch.stop(requests, tokens, platform.node())
-        if not interrupted:
-            self._time_out_open(ended)
-        return self._result(ended, interrupted, health)
+            if not interrupted:
+                self._time_out_open(ended)
+            # Still held: what is read makes no cycles, and collecting takes longer than reading.
+            return self._result(ended, interrupted, health)
 
     def stop(self) -> None:
         """Ends the run soon; what is open stays open."""
@@ -78,44 +83,86 @@ class ShareRun:
         return self._stop.is_set(), ended
 
     async def _send_all(self) -> None:
+        # A session without a time of its own waits for a place: a closed loop.
+        if None in self._share.plan.due:
+            await self._send_by_users()
+        else:
+            await self._send_when_due()
+
+    async def _send_when_due(self) -> None:
         plan = self._share.plan
         places = asyncio.Semaphore(plan.concurrency) if plan.concurrency else None
         async with asyncio.TaskGroup() as group:
             for number, due in enumerate(plan.due):
-                if due is not None:
-                    await self._until(due)
+                assert due is not None
+                if self._over(due):
+                    break
+                await self._until(due)
                 if number % _SENDS_IN_A_ROW == 0:
                     await asyncio.sleep(0)
                 if places is not None:
                     await places.acquire()
-                now = time.perf_counter() - self._start
-                if plan.stop_after is not None and now >= plan.stop_after:
-                    break
-                task = group.create_task(self._converse(number, now if due is None else due))
+                    if self._over(due):
+                        break
+                task = group.create_task(self._converse(number, due))
                 if places is not None:
                     task.add_done_callback(lambda _: places.release())
 
-    async def _converse(self, number: int, due: float) -> None:
+    async def _send_by_users(self) -> None:
+        """Each user asks again as soon as he has his answer, also while others still come."""
+        plan, unstarted = self._share.plan, iter(range(len(self._share.plan.due)))
+        users = min(plan.concurrency or len(plan.due), len(plan.due))
+        async with asyncio.TaskGroup() as group:
+            for user in range(users):
+                if user % _SENDS_IN_A_ROW == 0:
+                    await asyncio.sleep(0)
+                group.create_task(self._use(plan.due[user] or 0.0, unstarted))
+
+    async def _use(self, due: float, unstarted: Iterator[int]) -> None:
+        if self._over(due):
+            return
+        await self._until(due)
+        for number in unstarted:
+            if self._over(due):
+                return
+            # What this process adds between an answer and the next request is send lag.
+            due = await self._converse(number, due)
+
+    async def _converse(self, number: int, due: float) -> float:
+        """Asks the turns of a session; returns when the last of them ended."""
         session, exchanges = self._share.sessions[number], self._exchanges[number]
+        said: list[str] = []
         for turn, exchange in enumerate(exchanges):
+            request = self._requests[number][turn]
             if turn:
-                ended = exchanges[turn - 1].ended
-                assert ended is not None
-                due = ended - self._start + session.delays[turn]
+                due += session.delays[turn]
+                if said:
+                    # Built before it is due, so that it goes out in time.
+                    request = self._target.build(with_answers(session.turns[turn], said))
+                if self._over(due):
+                    return due
                 await self._until(due)
             exchange.scheduled = self._start + due
-            await self._target.ask(self._request(number, turn), exchange)
-            if exchange.status != OK:
+            await self._target.ask(request, exchange)
+            assert exchange.ended is not None
+            due = exchange.ended - self._start
+            failure = None if exchange.status == OK else exchange.status
+            if self._share.real_history and failure is None:
+                answer = self._target.read(exchange)
+                said.append(text_of(answer))
+                failure = answer.failure and answer.failure[0]
+            if failure is not None:
                 for later in exchanges[turn + 1 :]:
-                    later.end(time.perf_counter(), BEFORE, f"turn {turn + 1}: {exchange.status}")
-                return
+                    later.end(exchange.ended, BEFORE, f"turn {turn + 1}: {failure}")
+                return due
+        return due
 
-    def _request(self, number: int, turn: int) -> Any:
-        if not self._share.real_history or not turn:
-            return self._requests[number][turn]
-        answers = [self._target.read(each) for each in self._exchanges[number][:turn]]
-        texts = ["".join(piece.text for piece in answer.pieces) for answer in answers]
-        return self._target.build(with_answers(self._share.sessions[number].turns[turn], texts))
+    def _over(self, due: float) -> bool:
+        """Whether what is due then, or now if that is past, comes after the end of the run."""
+        stop_after = self._share.plan.stop_after
+        if stop_after is None:
+            return False
+        return max(due, time.perf_counter() - self._start) >= stop_after
 
     async def _until(self, due: float) -> None:
         # Against the clock, not the previous request: lateness does not add up.
@@ -133,7 +180,7 @@ class ShareRun:
         for indices, exchanges in zip(self._share.indices, self._exchanges, strict=True):
             for index, exchange in zip(indices, exchanges, strict=True):
                 result.indices.append(index)
-                result.answers.append(_from_start(self._target.read(exchange), self._start))
+                result.answers.append(self._target.read(exchange, self._share.keep_text))
                 result.exchanges.append(self._relative(exchange))
         return result
 
@@ -141,21 +188,6 @@ class ShareRun:
         times = (exchange.scheduled, exchange.sent, exchange.ended)
         scheduled, sent, ended = (None if time is None else time - self._start for time in times)
         return replace(exchange, scheduled=scheduled, sent=sent, ended=ended, arrivals=[])
-
-
-def with_answers(prompt: Prompt, answers: list[str]) -> Prompt:
-    """A later turn with what the model really said in place of the data set's answers."""
-    said = iter(answers)
-    messages = tuple(
-        (role, next(said, text)) if role == "assistant" else (role, text)
-        for role, text in prompt.chat
-    )
-    return replace(prompt, messages=messages)
-
-
-def _from_start(answer: Answer, start: float) -> Answer:
-    pieces = [Piece(piece.time - start, piece.token_ids, piece.text) for piece in answer.pieces]
-    return replace(answer, pieces=pieces)
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:

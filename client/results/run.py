@@ -1,6 +1,7 @@
 """A finished run, as everything that reports it sees it."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -47,6 +48,11 @@ class Run:
         return not self.options.load.arrivals.at_once
 
     @property
+    def timed(self) -> bool:
+        """Whether requests had times of their own: a rate's, or those of the data."""
+        return self.rated or any(session.due is not None for session in self.workload.sessions)
+
+    @property
     def complete(self) -> bool:
         """Whether every request completed."""
         return all(record.outcome is Outcome.COMPLETED for record in self.records)
@@ -87,13 +93,20 @@ class Run:
         """Why the run is INVALID; nothing when it is VALID."""
         arrivals = self.options.load.arrivals
         capped = self.options.load.max_concurrency is not None
+        # A ramp or stages have no one rate, and turns of a conversation follow none.
+        turns = len(self.records) > len(self.workload.sessions)
+        steady = not math.isinf(arrivals.rate) and not turns and not capped
+        workers = [result.health for result in self.results]
+        if self.options.target.kind == "in-process":
+            # The engine works in this process too: its processor time is not the client's.
+            workers = [replace(worker, cpu_seconds=0.0) for worker in workers]
         return reasons_against(
             self.figures,
-            [result.health for result in self.results],
-            # A ramp or stages have no one rate; a limit on concurrency holds requests back.
-            None if not self.rated or capped else arrivals.mean_rate,
-            sum(result.lost for result in self.results),
-            sum(record.cause == CLIENT_LIMIT for record in self.records),
+            workers,
+            rate=arrivals.rate if steady else None,
+            timed=self.timed and not capped,
+            lost=sum(result.lost for result in self.results),
+            own_failures=sum(record.cause == CLIENT_LIMIT for record in self.records),
         )
 
     @property
@@ -110,10 +123,11 @@ class Run:
     def _workload_notes(self) -> list[str]:
         found = []
         asked, had = self.options.prompts, len(self.workload.sessions)
-        if had < asked and self.options.workload.kind != "trace":
+        if had < asked:
             found.append(f"{asked} requests were asked for, but the data supply {had} prompts")
         load = self.options.load
-        if load.closed and load.duration is not None and self.elapsed < load.duration:
+        cut = self.interrupted or any(result.lost for result in self.results)
+        if load.closed and load.duration is not None and self.elapsed < load.duration and not cut:
             found.append(f"the {had} prompts were used up before {load.duration:g} s were over")
         if self.workload.most_uses > 1:
             found.append("prompts are used more than once: a server's prefix cache may help it")

@@ -10,6 +10,7 @@ from typing import Any
 from client.errors import UsageError
 from client.load.saturation import Search
 from client.results.files import write_whole
+from client.results.options import ResultSettings
 from client.results.report import CURVE_FORMAT, describe_as_jetstream, describe_run
 from client.results.rows import jetstream_outputs, row
 from client.results.run import Run
@@ -27,6 +28,31 @@ def prepare(directory: Path) -> None:
         raise UsageError(f"cannot make the directory {directory}: {error.strerror}") from error
     if not os.access(directory, os.W_OK):
         raise UsageError(f"cannot write to the directory {directory}; give another one")
+
+
+def prepare_files(wanted: ResultSettings) -> None:
+    """Makes the directories of everything that is to be written, before anything is measured.
+
+    Raises `UsageError` where something cannot be written.
+    """
+    prepare(wanted.folder)
+    if wanted.outputs_path is not None:
+        prepare(wanted.outputs_path.parent)
+    if wanted.vllm_name is None:
+        return
+    path = wanted.folder / wanted.vllm_name
+    prepare(path.parent)
+    if path.is_dir():
+        raise UsageError(f"--result-filename: {path} is a directory; name a file")
+    if wanted.vllm_append and path.exists():
+        _check_text(path)
+
+
+def _check_text(path: Path) -> None:
+    try:
+        path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--append-result: cannot add to {path}: {error}") from error
 
 
 def save(run: Run) -> Path:
@@ -54,7 +80,10 @@ def save(run: Run) -> Path:
 
 
 def save_curve(search: Search, runs: Sequence[tuple[Run, Path]]) -> Path:
-    """Writes what a search found, beside its records; returns the path. Raises OSError."""
+    """Writes what a search found so far, beside its records; returns the path, always the same.
+
+    Raises OSError.
+    """
     first, path = runs[0]
     level = first.options.results.level
     points = [
@@ -75,6 +104,9 @@ def save_curve(search: Search, runs: Sequence[tuple[Run, Path]]) -> Path:
         "points": sorted(points, key=lambda point: float(str(point["rate"]))),
         "knee": search.knee,
         "highest_rate": search.highest,
+        # Where it is the client's own limit, the server may do more.
+        "limited_by_client": search.limited,
+        "settled": search.settled,
     }
     target = path.with_name(path.name.replace("loadstone-", "loadstone-curve-", 1))
     write_whole(target, _document(curve))

@@ -22,10 +22,9 @@ _STATISTICS = ("mean", "median", "p90", "p99")
 
 
 def render_table(run: Run) -> str:
-    """The run as text. Rated runs, with arrivals over time, also show latency from the scheduled
-    time."""
+    """The run as text, with latency from the scheduled time where requests had one."""
     figures = run.figures
-    latencies = _LATENCIES | (_FROM_SCHEDULED if run.rated else {})
+    latencies = _LATENCIES | (_FROM_SCHEDULED if run.timed else {})
     lines = [
         f"== {run.model} at {run.options.target.address} ".ljust(_WIDTH, "="),
         *_verdict(run),
@@ -67,6 +66,8 @@ def render_curve(search: Search, runs: Sequence[Run]) -> str:
     highest = "none" if search.highest is None else f"{search.highest:.3g} requests/s"
     knee = "not seen" if search.knee is None else f"{search.knee:.3g} requests/s"
     lines += [_pair("Highest rate that keeps the level", highest), _pair("Knee", knee)]
+    if search.missed is not None and not search.settled:
+        lines.append(_pair("Not found more closely; missed at", f"{search.missed:.3g} requests/s"))
     if any(probe.ours for probe in search.probes):
         lines.append("at the INVALID rates the client was the limit: give it more --workers")
     return "\n".join([*lines, "=" * _WIDTH])
@@ -159,8 +160,9 @@ def _client(run: Run) -> list[str]:
 
 def _floor(run: Run) -> str:
     floors = (run.calibration or {}).get("floors", ())
-    kind = run.options.target.kind
-    found = [floor for floor in floors if floor["kind"] == kind]
+    target = run.options.target
+    ours = (target.kind, target.transport)
+    found = [floor for floor in floors if (floor["kind"], floor["transport"]) == ours]
     if not found:
         return "not calibrated"
     worst = max(found, key=lambda floor: floor["streams"])

@@ -49,7 +49,7 @@ class JetStreamTarget:
         """One Decode call; see `Target.ask`."""
         await self._call(self._headers, request, exchange, self._settings.request_timeout)
 
-    def read(self, exchange: Exchange) -> Answer:
+    def read(self, exchange: Exchange, text: bool = True) -> Answer:
         """Parses the messages; see `Target.read`."""
         found, problem = messages(exchange.arrivals)
         answer = read_answer(found)

@@ -117,7 +117,7 @@ class GrpcioTarget:
         finally:
             lane.in_flight -= 1
 
-    def read(self, exchange: Exchange) -> Answer:
+    def read(self, exchange: Exchange, text: bool = True) -> Answer:
         """Parses the messages; see `Target.read`."""
         return read_answer(exchange.arrivals)
 

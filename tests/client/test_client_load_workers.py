@@ -1,0 +1,198 @@
+"""Worker processes: the same load whatever their number, and none that is left behind."""
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from client_rig import Outcome, outcome, wait_for
+from load_rig import (
+    conversations,
+    load_command,
+    of_session,
+    run_load,
+    running,
+    wait_for_requests,
+    workers_of,
+)
+
+from client.calibration.floor import read_truth, truth_server
+
+WORKERS = (1, 2, 3)
+_RATES = {"constant": (200, 2.5), "poisson": (400, 4)}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, tokenizer_path: Path):
+    """(outcome, truth) of one load on one, two and three workers, for each process of arrivals."""
+    found = {}
+    for arrivals, (rate, seconds) in _RATES.items():
+        data = conversations(int(rate * seconds), 4)
+        for workers in WORKERS:
+            with truth_server("--ttft-ms", "10", "--itl-ms", "5") as ports:
+                done = run_load(
+                    tmp_path_factory.mktemp("run"), tokenizer_path, ports["http"], data,
+                    *("--request-rate", str(rate), "--duration", str(seconds), "--seed", "5"),
+                    *("--arrivals", arrivals, "--workers", str(workers)),
+                )  # fmt: skip
+                found[arrivals, workers] = done, read_truth(ports["http"])
+    return found
+
+
+@pytest.mark.parametrize("arrivals", _RATES)
+def test_workers_send_the_same_requests_at_the_same_times(runs, arrivals):
+    (first, truth), *others = [runs[arrivals, workers] for workers in WORKERS]
+    assert first.record["completed"] == first.record["num_prompts"] == len(truth)
+    scheduled = [row["scheduled"] for row in first.rows]
+    for done, told in others:
+        assert done.record["workload_digest"] == first.record["workload_digest"]
+        assert sorted(told) == sorted(truth)
+        assert [row["prompt_id"] for row in done.rows] == [row["prompt_id"] for row in first.rows]
+        assert [row["scheduled"] for row in done.rows] == pytest.approx(scheduled, abs=1e-6)
+        assert done.record["completed"] == len(truth)
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_every_worker_has_its_part(runs, workers):
+    done, _ = runs["constant", workers]
+    health = done.record["health"]
+    assert health["workers"] == workers
+    parts = health["requests_of_workers"]
+    assert sum(parts) == 500
+    assert max(parts) - min(parts) <= 1
+    assert health["balance"] == pytest.approx(min(parts) / max(parts))
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_a_constant_rate_is_met(runs, workers):
+    done, truth = runs["constant", workers]
+    rate, _ = _RATES["constant"]
+    due = np.array([row["scheduled"] for row in done.rows])
+    assert (len(due) - 1) / (due[-1] - due[0]) == pytest.approx(rate, rel=1e-3)
+    assert np.diff(due) == pytest.approx(1 / rate, rel=1e-3)
+    # At the server: the later ones are no later, against their times, than the earlier ones.
+    late = _received(done, truth) - due
+    third = len(due) // 3
+    drift = np.median(late[-third:]) - np.median(late[:third])
+    assert abs(drift) < 0.005 * (due[-1] - due[0])
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_poisson_arrivals_are_poisson_at_the_server_too(runs, workers):
+    """Workers that all drew from one seed would come together: a dispersion of their number."""
+    done, truth = runs["poisson", workers]
+    due = np.array([row["scheduled"] for row in done.rows])
+    assert _dispersion(due) == pytest.approx(1, abs=0.1)
+    assert _dispersion(_received(done, truth)) == pytest.approx(1, abs=0.3)
+
+
+def _received(done: Outcome, truth: dict) -> np.ndarray:
+    """When the server had each request, in the order of the rows."""
+    return np.array([truth[f"prompt {int(row['prompt_id']):05}"][0] for row in done.rows])
+
+
+def _dispersion(times: np.ndarray, window: float = 0.01) -> float:
+    """Variance over mean of the number in windows of so many seconds."""
+    counts = np.bincount(((times - times.min()) / window).astype(int))
+    return counts.var() / counts.mean()
+
+
+def test_a_worker_that_is_killed_costs_its_own_requests_only(tmp_path, tokenizer_path):
+    with truth_server("--ttft-ms", "50", "--itl-ms", "50") as ports:
+        command = load_command(
+            tmp_path, tokenizer_path, ports["http"], conversations(60, 20),
+            *("--num-prompts", "60", "--request-rate", "30", "--workers", "2"),
+        )  # fmt: skip
+        with running(command) as process:
+            wait_for_requests(ports["http"], 20)
+            workers_of(process)[1].kill()
+            out, err = process.communicate(timeout=30)
+    done = outcome(tmp_path, process.returncode, out, err)
+    assert done.status == 3
+    assert done.record["verdict"] == "INVALID"
+    assert "a client worker died" in done.record["verdict_reasons"]
+    assert done.record["failures"] == {"client worker lost": 30}
+    assert done.record["completed"] == 30
+    assert {row["index"] % 2 for row in done.rows if row["outcome"] == "failed"} == {1}
+    assert "client worker 2 of 2 died" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("signaled", ["SIGINT", "SIGTERM", "the whole group"])
+def test_an_interrupt_writes_what_all_workers_measured(tmp_path, tokenizer_path, signaled):
+    with truth_server("--ttft-ms", "50", "--itl-ms", "50") as ports:
+        command = load_command(
+            tmp_path, tokenizer_path, ports["http"], conversations(400, 20),
+            *("--num-prompts", "400", "--request-rate", "20", "--workers", "2"),
+        )  # fmt: skip
+        with running(command) as process:
+            wait_for_requests(ports["http"], 40)
+            if signaled == "the whole group":  # as a terminal does
+                os.killpg(process.pid, signal.SIGINT)
+            else:
+                process.send_signal(signal.Signals[signaled])
+            out, err = process.communicate(timeout=20)
+    done = outcome(tmp_path, process.returncode, out, err)
+    assert done.status == 130, err
+    assert done.record["interrupted"] is True
+    counts = [done.record[name] for name in ("completed", "unfinished", "not_sent")]
+    assert all(counts), counts
+    assert sum(counts) == 400
+    assert all(each > 0 for each in done.record["health"]["requests_of_workers"])
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_while_workers_start_is_no_traceback(tmp_path, tokenizer_path):
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        command = load_command(
+            tmp_path, tokenizer_path, reserved.getsockname()[1], conversations(4), "--workers", "3"
+        )
+        with running(command) as process:
+            wait_for(lambda: len(workers_of(process)) > 1)
+            os.killpg(process.pid, signal.SIGINT)
+            _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "interrupted before anything was measured"
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("when", ["connecting", "measuring"])
+def test_workers_end_when_their_parent_is_killed(tmp_path, tokenizer_path, when):
+    with truth_server("--ttft-ms", "50", "--itl-ms", "50") as ports, socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = ports["http"] if when == "measuring" else reserved.getsockname()[1]
+        command = load_command(
+            tmp_path, tokenizer_path, port, conversations(400, 50),
+            *("--num-prompts", "400", "--request-rate", "20", "--workers", "2"),
+        )  # fmt: skip
+        with running(command) as process:
+            if when == "measuring":
+                wait_for_requests(port, 10)
+            else:
+                assert process.stderr is not None
+                while "waiting for the server" not in process.stderr.readline():
+                    assert process.poll() is None
+            process.kill()
+            wait_for(lambda: not of_session(process.pid))
+            _, err = process.communicate(timeout=10)
+    assert "Traceback" not in err
+    assert not psutil.pid_exists(process.pid)
+
+
+def test_no_server_is_one_line_from_all_workers(tmp_path, tokenizer_path):
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        done = run_load(
+            tmp_path, tokenizer_path, reserved.getsockname()[1], conversations(4),
+            *("--workers", "3", "--connect-timeout", "1"),
+        )  # fmt: skip
+    assert done.status == 2
+    waiting = [line for line in done.err.splitlines() if "waiting for the server" in line]
+    failed = [line for line in done.err.splitlines() if "no ready server" in line]
+    assert len(failed) == 1 and len(waiting) <= 1
+    assert done.err.splitlines()[-1] == failed[0]
+    assert "Traceback" not in done.err
