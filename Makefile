@@ -15,6 +15,7 @@ CACHE_LENGTH ?= 1024
 SHARDING ?= model
 PLATFORM ?=
 PORT ?= 9000
+HTTP_PORT ?=
 METRICS_PORT ?=
 NUM_PROMPTS ?= 100
 REQUEST_RATE ?= 0
@@ -29,20 +30,21 @@ SERVER_OPTIONS = --model $(MODEL) --quantize $(QUANT) --load-format $(LOAD_FORMA
 	$(if $(BATCH_SIZE),--batch-size $(BATCH_SIZE)) $(if $(PLATFORM),--platform $(PLATFORM))
 
 .PHONY: help benchmark serve test test-slow test-gpu test-tpu-compile test-peers lint format protos \
-	benchmark-peers constraints clean
+	sweep calibrate benchmark-clients benchmark-peers constraints clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 	@echo
 	@echo 'Settings: MODEL CHECKPOINT TOKENIZER LOAD_FORMAT QUANT BATCH_SIZE CACHE_LENGTH SHARDING'
-	@echo '          PLATFORM PORT METRICS_PORT NUM_PROMPTS REQUEST_RATE ACCELERATOR=gpu|tpu ARGS'
+	@echo '          PLATFORM PORT HTTP_PORT METRICS_PORT NUM_PROMPTS REQUEST_RATE ACCELERATOR=gpu|tpu ARGS'
 
 benchmark: $(VENV)/.ready ## Serve a model, replay prompts against it, print the token/s table
 	$(BIN)/python -m benchmarks.serve_and_replay --num-prompts $(NUM_PROMPTS) \
 		--request-rate $(REQUEST_RATE) $(ARGS) -- $(SERVER_OPTIONS)
 
-serve: $(VENV)/.ready ## Serve a model over gRPC, e.g. MODEL=llama2-7b QUANT=int8 CHECKPOINT=dir
+serve: $(VENV)/.ready ## Serve a model, e.g. MODEL=llama2-7b QUANT=int8 CHECKPOINT=dir HTTP_PORT=8000
 	$(BIN)/python -m server $(SERVER_OPTIONS) --port $(PORT) \
+		$(if $(HTTP_PORT),--http-port $(HTTP_PORT)) \
 		$(if $(METRICS_PORT),--metrics-port $(METRICS_PORT)) $(ARGS)
 
 test: $(VENV)/.ready ## The fast tests
@@ -57,8 +59,8 @@ test-gpu: $(VENV)/.ready ## Tests that need a GPU (ACCELERATOR=gpu)
 test-tpu-compile: $(VENV)/.ready ## Tests that need libtpu (ACCELERATOR=tpu)
 	$(BIN)/python -m pytest -m tpu_compile $(ARGS) || test $$? -eq 5 # none yet
 
-test-peers: $(VENV)/.ready ## Tests against other engines
-	$(BIN)/python -m pytest -m peers $(ARGS) || test $$? -eq 5 # none yet
+test-peers: $(VENV)/.ready .venv-peers/.ready .venv-clients/.ready .venv-aiperf/.ready ## Tests with other servers and clients, in environments of their own
+	$(BIN)/python -m pytest -m peers $(ARGS)
 
 lint: $(VENV)/.ready ## Style, types, and which room may import which
 	$(BIN)/ruff check .
@@ -73,9 +75,16 @@ format: $(VENV)/.ready ## Put the code in shape
 protos: $(VENV)/.ready ## Regenerate the gRPC stubs
 	$(BIN)/python -m protos.generate
 
-benchmark-peers: $(VENV)/.ready ## Tokens/s against transformers on this CPU (makes .venv-peers)
-	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/pip install --quiet -r benchmarks/peers/requirements.txt
+sweep: $(VENV)/.ready ## Every combination of settings in one table, e.g. ARGS='--batch-sizes 8,16'
+	$(BIN)/python -m client.sweep --model $(MODEL) $(ARGS)
+
+calibrate: $(VENV)/.ready ## How far off this client is on this host
+	$(BIN)/python -m client.calibrate $(ARGS)
+
+benchmark-clients: $(VENV)/.ready .venv-clients/.ready .venv-aiperf/.ready .venv-vllm/.ready ## Error and cost of our client beside others'
+	$(BIN)/python -m benchmarks.clients $(ARGS)
+
+benchmark-peers: $(VENV)/.ready .venv-peers/.ready ## Tokens/s against transformers on this CPU
 	$(BIN)/python -m benchmarks.against_transformers --peer .venv-peers/bin/python $(ARGS)
 
 constraints: $(VENV)/.ready ## Renew constraints.txt within the bounds of pyproject.toml
@@ -85,6 +94,19 @@ constraints: $(VENV)/.ready ## Renew constraints.txt within the bounds of pyproj
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+
+.venv-vllm/.ready: benchmarks/peers/vllm.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet torch==2.13.0
+	.venv-vllm/bin/pip install --quiet --no-deps vllm==0.33.0
+	.venv-vllm/bin/pip install --quiet -r $<
+	touch $@
+
+# What others made, each in an environment of its own.
+.venv-%/.ready: benchmarks/peers/%.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet -r $<
+	touch $@
 
 # Everything pinned with its hash first, then the project itself without looking anything up.
 $(VENV)/.ready: pyproject.toml constraints.txt default-model.txt

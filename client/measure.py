@@ -40,7 +40,8 @@ def measure(options: Options, workload: Workload, reader: Reader) -> Run:
     load, sessions = options.load, workload.sessions
     plan = load.plan(sessions)
     warmup = _warm_up(options, workload)
-    shares = divide(options.target, sessions, plan, load.workers, load.real_history)
+    text = options.results.save_outputs or load.real_history
+    shares = divide(options.target, sessions, plan, load.workers, load.real_history, text)
     date = datetime.now()
     results = _run(options, shares, "requests")
     prompts = _prompts(options, workload, results, reader.tokenizer)

@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 import jax
 
@@ -18,16 +17,10 @@ from server.api.config import ServerConfig
 from server.api.credentials import Certificate, load_certificate, load_keys
 from server.api.event_loop import new_event_loop
 from server.api.server import Server
-from server.engine.config import EngineConfig
+from server.assembly import build_engine, choose_parts
 from server.engine.engine import JaxEngine
-from server.engine.open import ModelChoice, choose_model, open_engine
-from tokenization import (
-    Tokenizer,
-    TokenizerError,
-    default_model_path,
-    load_tokenizer,
-    verify_checksum,
-)
+from server.engine.open import ModelChoice
+from tokenization import Tokenizer, TokenizerError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,21 +30,17 @@ def main(arguments: list[str] | None = None) -> int:
     options = command_line.parse(arguments)
     started = time.monotonic()
     try:
-        devices = _devices(options)
-        choice = choose_model(
-            options.model, options.checkpoint, options.load_format, _embedded_model
-        )
-        tokenizer = _tokenizer(options, choice)
-        config = _server_config(options, choice)
+        parts = choose_parts(options)
+        config = _server_config(options, parts.choice)
         opened = time.monotonic()
-        engine = _engine(options, choice, tokenizer, devices)
+        engine = build_engine(options, parts)
         load_seconds = time.monotonic() - opened
     except (ValueError, OSError, TokenizerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.profiler_port is not None:
         jax.profiler.start_server(options.profiler_port)
-    name = choice.spec.name
+    name, tokenizer = parts.choice.spec.name, parts.tokenizer
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_serve(engine, tokenizer, config, options, name, started, load_seconds))
 
@@ -105,44 +94,6 @@ async def _serve(
     return 0 if drained else 1
 
 
-def _devices(options: argparse.Namespace) -> list[jax.Device]:
-    if options.virtual_cpu_devices is not None:
-        if options.platform not in (None, "cpu"):
-            raise ValueError("--virtual-cpu-devices goes with --platform cpu only")
-        jax.config.update("jax_platforms", "cpu")
-        jax.config.update("jax_num_cpu_devices", options.virtual_cpu_devices)
-    try:
-        devices = jax.devices(options.platform)
-    except RuntimeError as error:
-        raise ValueError(f"no devices of platform {options.platform}: {error}") from error
-    count = options.devices or len(devices)
-    if not 1 <= count <= len(devices):
-        raise ValueError(f"--devices is {options.devices}; there are {len(devices)}")
-    print(f"devices: {count} x {devices[0].device_kind}", file=sys.stderr)
-    return devices[:count]
-
-
-def _embedded_model() -> Path:
-    path = default_model_path()
-    verify_checksum(path)
-    return path
-
-
-def _tokenizer(options: argparse.Namespace, choice: ModelChoice) -> Tokenizer | None:
-    path = options.tokenizer or choice.checkpoint
-    if path is None:
-        print("no tokenizer with random weights: token ids only", file=sys.stderr)
-        return None
-    tokenizer = load_tokenizer(path)
-    if tokenizer.vocab_size > choice.spec.vocab:
-        raise TokenizerError(
-            f"tokenizer {path} has {tokenizer.vocab_size} tokens and model {choice.spec.name} only "
-            f"{choice.spec.vocab}; they do not belong together: pass the model's own with "
-            "--tokenizer"
-        )
-    return tokenizer
-
-
 def _server_config(options: argparse.Namespace, choice: ModelChoice) -> ServerConfig:
     longest = options.max_prompt_length or choice.spec.max_positions
     return ServerConfig(
@@ -169,63 +120,6 @@ def _certificate(options: argparse.Namespace) -> Certificate | None:
     if certificate is None or key is None:
         raise ValueError("--tls-cert and --tls-key go together; give both or neither")
     return load_certificate(certificate, key)
-
-
-def _engine(
-    options: argparse.Namespace,
-    choice: ModelChoice,
-    tokenizer: Tokenizer | None,
-    devices: list[jax.Device],
-) -> JaxEngine:
-    weights, cache = command_line.quantization(options)
-    settings = {
-        "cache_length": options.cache_length,
-        "chunk": options.prefill_chunk,
-        "steps": options.decode_steps,
-        "quantize_weights": weights,
-        "quantize_kv_cache": cache,
-        "sharding": options.sharding,
-    }
-    config = None
-    if options.batch_size is not None:
-        config = EngineConfig(slots=options.batch_size, **settings)
-    eos = frozenset(choice.spec.eos_ids) | (tokenizer.eos_ids if tokenizer else frozenset())
-    progress = Progress()
-    try:
-        return open_engine(
-            choice,
-            config,
-            eos,
-            devices=devices,
-            cache_dir=options.cache_dir,
-            report=progress.line,
-            **settings,
-        )
-    finally:
-        progress.close()
-
-
-class Progress:
-    """One line per step of the start-up; on a terminal, steps of a kind overwrite each other."""
-
-    def __init__(self) -> None:
-        self._kind = ""
-
-    def line(self, text: str) -> None:
-        """Shows `text`."""
-        kind = text.split()[0]
-        if sys.stderr.isatty():
-            lead = "\r\033[K" if kind == self._kind else "\n" if self._kind else ""
-            print(f"{lead}{text}", end="", file=sys.stderr, flush=True)
-        else:
-            print(text, file=sys.stderr, flush=True)
-        self._kind = kind
-
-    def close(self) -> None:
-        """Ends the line that was being overwritten."""
-        if self._kind and sys.stderr.isatty():
-            print(file=sys.stderr)
-        self._kind = ""
 
 
 if __name__ == "__main__":

@@ -110,9 +110,13 @@ def _add_listening(group: argparse._ArgumentGroup) -> None:
         help="one key a line, # for comments; clients must send one as 'authorization: Bearer KEY'",
     )
     group.add_argument(
-        "--ready-file", type=Path, help="written as JSON with the ports once requests are taken"
+        "--ready-file",
+        type=Path,
+        help="written as JSON, with the ports and the engine's plan, once requests are taken",
     )
-    group.add_argument("--metrics-port", type=int, help="Prometheus metrics over HTTP")
+    group.add_argument(
+        "--metrics-port", type=int, help="Prometheus metrics alone, without TLS and keys"
+    )
     group.add_argument("--queue-limit", type=int, default=16_384, help="requests waiting")
     group.add_argument(
         "--max-prompt-length", type=int, help="tokens; default: what the model was trained for"

@@ -182,6 +182,7 @@ def compare(
         ):
             received, sends = truth.get(f"request {index}", (0.0, []))
             times = np.array([piece.time for piece in answer.pieces if piece.text])
+            times -= result.started
             agree = agree and exchange.status == OK and len(times) == len(sends) == trial.tokens
             if exchange.sent is None or not len(times) or len(times) != len(sends):
                 continue

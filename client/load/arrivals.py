@@ -105,10 +105,11 @@ def arrival_times(
     """Seconds from the start at which each request is due, in order; the first at 0.
 
     Give `count`, the number of requests, or `duration`, the seconds they are spread over (neither,
-    where stages say it). The gaps are drawn with mean 1 and scaled so that their mean is exactly
-    that (a process given its count; a short run would otherwise miss its rate by several
-    percent), then the inverse of the cumulative rate maps them to seconds. The same arguments give
-    the same times. Raises `UsageError` when both are given, or more requests than stages hold.
+    where stages say it): then they are as many as the rate gives in that time, rounded. The gaps
+    are drawn with mean 1 and scaled so that their mean is exactly that (a process given its count;
+    a short run would otherwise miss its rate by several percent), and the inverse of the cumulative
+    rate maps them to seconds. The same arguments give the same times. Raises `UsageError` when
+    both are given, or more requests are asked for than stages hold.
     """
     if count is not None and duration is not None:
         raise UsageError("give a number of requests or a duration, not both")
@@ -140,10 +141,8 @@ def _in_seconds(
         held = arrivals.count_in(None)
         if count > held:
             raise UsageError(f"the stages hold {held} requests; asked for {count}")
-        # The total may be a fraction of a request off the whole number that is sent.
-        exact = arrivals.mean_rate * sum(stage.seconds for stage in arrivals.stages)
-        return stage_times(arrivals.stages, requests * (exact / held))
+        return stage_times(arrivals.stages, requests)
     if arrivals.ramp is None:
-        return requests / (arrivals.rate if duration is None else count / duration)
+        return requests / arrivals.rate
     seconds = count / arrivals.mean_rate if duration is None else duration
-    return seconds * arrivals.ramp.times(requests / count)
+    return seconds * arrivals.ramp.times(requests / (seconds * arrivals.mean_rate))

@@ -37,12 +37,16 @@ class WorkerHealth:
 
 
 class LoopWatch:
-    """Measures, as long as it runs, how late the event loop is."""
+    """Measures, as long as it runs, how late the event loop is, and the processor time it took.
 
-    def __init__(self) -> None:
+    `whose`: RUSAGE_SELF, or RUSAGE_THREAD where something else works in this process.
+    """
+
+    def __init__(self, whose: int = resource.RUSAGE_SELF) -> None:
+        self._whose = whose
         self._lags: list[float] = []
         self._started = time.perf_counter()
-        self._cpu = processor_seconds()
+        self._cpu = processor_seconds(whose)
         self._task = asyncio.create_task(self._watch())
 
     def stop(self, requests: int, tokens: int, host: str) -> WorkerHealth:
@@ -51,7 +55,7 @@ class LoopWatch:
         lags = np.array(self._lags or [0.0]) * 1e3
         return WorkerHealth(
             seconds=time.perf_counter() - self._started,
-            cpu_seconds=processor_seconds() - self._cpu,
+            cpu_seconds=processor_seconds(self._whose) - self._cpu,
             loop_lag_p50_ms=float(np.percentile(lags, 50)),
             loop_lag_p99_ms=float(np.percentile(lags, 99)),
             loop_lag_max_ms=float(lags.max()),
@@ -69,7 +73,7 @@ class LoopWatch:
             self._lags.append(max(0.0, time.perf_counter() - due))
 
 
-def processor_seconds() -> float:
-    """Processor time of this process so far, user and system."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
+def processor_seconds(whose: int) -> float:
+    """Processor time so far, user and system, of this process or of this thread."""
+    used = resource.getrusage(whose)
     return used.ru_utime + used.ru_stime

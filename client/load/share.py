@@ -26,13 +26,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Share:
-    """Sessions for one worker. `indices[i]` numbers the turns of session i in the whole run."""
+    """Sessions for one worker. `indices[i]` numbers the turns of session i in the whole run.
+
+    `keep_text`: the answers' text is wanted, not only how many tokens came when.
+    """
 
     target: TargetSettings
     sessions: tuple[Session, ...]
     indices: tuple[tuple[int, ...], ...]
     plan: Plan
     real_history: bool = False
+    keep_text: bool = True
 
     @property
     def seconds(self) -> float:
@@ -71,9 +75,8 @@ class ShareResult:
     """What a worker brings back. Times of the exchanges in seconds from the start of the run.
 
     `exchanges` and `answers` run along `indices`; the exchanges hold no arrivals any more, the
-    answers have them in their pieces. `started` is the start on this machine's
-    `time.perf_counter()`; `elapsed` when the last stream ended, or the interrupt. A worker that
-    died is `lost`.
+    answers have them, on the worker's own clock, on which the run `started`. `elapsed` is when the
+    last stream ended, or the interrupt. A worker that died is `lost`.
     """
 
     indices: list[int]
@@ -92,6 +95,7 @@ def divide(
     plan: Plan,
     workers: int,
     real_history: bool = False,
+    keep_text: bool = True,
 ) -> list[Share]:
     """Deals the sessions out to workers, one after another, so that all start evenly.
 
@@ -116,6 +120,7 @@ def divide(
                 indices=tuple(numbered[worker::workers]),
                 plan=Plan(plan.due[worker::workers], places, plan.stop_after),
                 real_history=real_history,
+                keep_text=keep_text,
             )
         )
     return shares

@@ -2,6 +2,7 @@
 
 import asyncio
 import platform
+import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from client.load.health import LoopWatch, WorkerHealth
 from client.load.history import text_of, with_answers
 from client.load.quiet import garbage_collection_held, settle
 from client.load.share import Share, ShareResult, Tally
-from client.targets.exchange import OK, TIMEOUT, Answer, Exchange, Piece
+from client.targets.exchange import OK, TIMEOUT, Exchange
 from client.targets.open import make_target
 
 # Beyond every request's own time limit; only a target that ignores its limit gets here.
@@ -47,14 +48,17 @@ class ShareRun:
         # One clock in all workers of a machine; between machines as good as their time of day.
         self._start = time.perf_counter() + (start_at - time.time())
         with garbage_collection_held():
-            watch = LoopWatch()
+            # An engine in this process takes time of its own, which is what is measured.
+            shared = self._share.target.kind == "in-process"
+            watch = LoopWatch(resource.RUSAGE_THREAD if shared else resource.RUSAGE_SELF)
             interrupted, ended = await self._measure()
             tokens = self.tally().tokens
             requests = sum(each.sent is not None for row in self._exchanges for each in row)
             health = watch.stop(requests, tokens, platform.node())
-        if not interrupted:
-            self._time_out_open(ended)
-        return self._result(ended, interrupted, health)
+            if not interrupted:
+                self._time_out_open(ended)
+            # Still held: what is read makes no cycles, and collecting takes longer than reading.
+            return self._result(ended, interrupted, health)
 
     def stop(self) -> None:
         """Ends the run soon; what is open stays open."""
@@ -176,7 +180,7 @@ class ShareRun:
         for indices, exchanges in zip(self._share.indices, self._exchanges, strict=True):
             for index, exchange in zip(indices, exchanges, strict=True):
                 result.indices.append(index)
-                result.answers.append(_from_start(self._target.read(exchange), self._start))
+                result.answers.append(self._target.read(exchange, self._share.keep_text))
                 result.exchanges.append(self._relative(exchange))
         return result
 
@@ -184,11 +188,6 @@ class ShareRun:
         times = (exchange.scheduled, exchange.sent, exchange.ended)
         scheduled, sent, ended = (None if time is None else time - self._start for time in times)
         return replace(exchange, scheduled=scheduled, sent=sent, ended=ended, arrivals=[])
-
-
-def _from_start(answer: Answer, start: float) -> Answer:
-    pieces = [Piece(piece.time - start, piece.token_ids, piece.text) for piece in answer.pieces]
-    return replace(answer, pieces=pieces)
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:

@@ -29,23 +29,18 @@ def tpot(record: Record) -> float | None:
 
 def ttst(record: Record, since: float) -> float | None:
     """Seconds from `since` to the second token; None for fewer than two tokens."""
-    times = token_times([record])
+    times = record.token_times
     return float(times[1] - since) if len(times) > 1 else None
 
 
 def itls(record: Record) -> np.ndarray:
-    """[tokens - 1] seconds between each token and the one before it.
-
-    Tokens of one message arrived together: 0 between them, and the whole wait before the first.
-    """
-    return np.diff(token_times([record]))
+    """See `Record.gaps`."""
+    return record.gaps
 
 
 def token_times(records: Iterable[Record]) -> np.ndarray:
     """When each token arrived, seconds from the start of the run, in order of the records."""
-    arrivals = [arrival for record in records for arrival in record.arrivals]
-    times = np.array([time for time, _ in arrivals], dtype=np.float64)
-    return np.repeat(times, np.array([count for _, count in arrivals], dtype=np.int64))
+    return np.concatenate([np.zeros(0), *(record.token_times for record in records)])
 
 
 def sent_at(record: Record) -> float:
@@ -62,7 +57,7 @@ def due_at(record: Record) -> float:
 
 def spread(
     name: str,
-    seconds: Iterable[float | None],
+    seconds: Iterable[float | None] | np.ndarray,
     percentiles: Sequence[float] = PERCENTILES,
 ) -> dict[str, float | None]:
     """mean, median, std and percentiles of a latency in ms, as `mean_{name}_ms` and so on.
@@ -70,7 +65,9 @@ def spread(
     None among the values are left out; without values every figure is None. Percentiles are
     linear between the closest ranks; the standard deviation is that of the values themselves.
     """
-    values = np.array([value for value in seconds if value is not None], dtype=np.float64) * 1e3
+    if not isinstance(seconds, np.ndarray):
+        seconds = np.array([value for value in seconds if value is not None], dtype=np.float64)
+    values = np.sort(seconds) * 1e3
     figures: dict[str, float | None] = {
         f"mean_{name}_ms": float(values.mean()) if values.size else None,
         f"median_{name}_ms": float(np.median(values)) if values.size else None,

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
+
+import numpy as np
 
 from client.load.share import ShareResult
 from client.targets.exchange import OK, Answer, Exchange, Piece
@@ -33,7 +36,7 @@ class CountedBy(Enum):
     TOKENIZER = "tokenizer"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Record:
     """One request. Times in seconds from the start of the run; None where it did not get there.
 
@@ -61,10 +64,29 @@ class Record:
     server_queue: float | None = None
     server_prefill: float | None = None
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """How many tokens came back."""
-        return sum(count for _, count in self.arrivals)
+        return int(self.columns[1].sum())
+
+    @cached_property
+    def columns(self) -> np.ndarray:
+        """[2, messages] the arrivals: times, and tokens."""
+        return np.array(self.arrivals, dtype=np.float64).reshape(-1, 2).T
+
+    @cached_property
+    def token_times(self) -> np.ndarray:
+        """[tokens] when each token came, seconds from the start of the run."""
+        times, counts = self.columns
+        return np.repeat(times, counts.astype(np.int64))
+
+    @cached_property
+    def gaps(self) -> np.ndarray:
+        """[tokens - 1] seconds between each token and the one before it.
+
+        Tokens of one message came together: 0 between them, and the whole wait before the first.
+        """
+        return np.diff(self.token_times)
 
 
 def build_records(
@@ -84,7 +106,11 @@ def build_records(
             result.indices, result.exchanges, result.answers, strict=True
         ):
             prompt = prompts[index]
-            records[index] = _record(index, prompt, exchange, answer, encode, gives_reasons)
+            arrivals, counted_by = count_tokens(answer, encode)
+            since = tuple((time - result.started, count) for time, count in arrivals)
+            records[index] = _record(
+                index, prompt, exchange, answer, since, counted_by, gives_reasons
+            )
     return tuple(records[index] for index in sorted(records))
 
 
@@ -93,10 +119,10 @@ def _record(
     prompt: Prompt,
     exchange: Exchange,
     answer: Answer,
-    encode: Callable[[str], Sequence[int]],
+    arrivals: tuple[tuple[float, int], ...],
+    counted_by: CountedBy,
     gives_reasons: bool,
 ) -> Record:
-    arrivals, counted_by = count_tokens(answer, encode)
     outcome, cause, detail = _outcome(
         exchange, answer, bool(arrivals), gives_reasons and not answer.finish
     )
@@ -108,7 +134,7 @@ def _record(
         scheduled=exchange.scheduled,
         sent=exchange.sent,
         ended=exchange.ended,
-        arrivals=tuple(arrivals),
+        arrivals=arrivals,
         outcome=outcome,
         cause=cause,
         detail=detail,
@@ -133,6 +159,8 @@ def count_tokens(
     proportion to their characters. Where it says nothing the whole text is tokenized: the pieces
     tokenized one by one would give too many.
     """
+    if answer.singles:
+        return [(time, 1) for time in answer.singles], CountedBy.USAGE
     if any(piece.token_ids for piece in answer.pieces):
         found = [(piece.time, len(piece.token_ids)) for piece in answer.pieces if piece.token_ids]
         return found, CountedBy.TOKEN_IDS

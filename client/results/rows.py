@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from client.results.metrics import e2el, itls, tpot, ttft
+import numpy as np
+
+from client.results.latency import e2el, tpot, ttft
 from client.results.records import Outcome, Record
 from client.workloads.prompt import Prompt
 
@@ -27,7 +29,7 @@ def row(record: Record, with_text: bool) -> dict[str, Any]:
         "ttft": ttft(record, record.sent) if answered and record.sent is not None else None,
         "tpot": tpot(record),
         "e2el": e2el(record, record.sent) if answered and record.sent is not None else None,
-        "itls": [round(gap, 7) for gap in itls(record).tolist()],
+        "itls": np.round(record.gaps, 7).tolist(),
         "finish": record.finish,
         "server_prompt_tokens": record.server_prompt_tokens,
         "server_completion_tokens": record.server_completion_tokens,

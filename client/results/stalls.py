@@ -44,11 +44,13 @@ def coalesced_share(done: Sequence[Record]) -> float | None:
     """
     together = tokens = 0
     for record in done:
-        times = [time for time, _ in record.arrivals]
-        for at, (time, count) in enumerate(record.arrivals[1:], start=1):
-            tokens += count
-            if count > 1 or time == times[at - 1] or time in times[at + 1 : at + 2]:
-                together += count
+        if len(record.arrivals) < 2:
+            continue
+        times, counts = record.columns
+        same = np.diff(times) == 0  # as the message before
+        shared = (counts[1:] > 1) | same | np.append(same[1:], False)
+        tokens += int(counts[1:].sum())
+        together += int(counts[1:][shared].sum())
     return together / tokens if tokens else None
 
 

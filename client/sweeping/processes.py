@@ -15,6 +15,8 @@ from client.sweeping import guard
 _POLL_SECONDS = 0.1
 # For processes of a group whose first has ended already, and for what was killed.
 _LEFT_OVER_SECONDS = 5.0
+# Becomes the command once the guard knows of it; ends when the sweep is killed before that.
+LAUNCH = ("/bin/sh", "-c", 'read -r go && exec "$@" </dev/null', "sweep")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -58,16 +60,19 @@ class Processes:
         self._guard.wait(guard.TERM_SECONDS + _LEFT_OVER_SECONDS)
 
     def start(self, command: Sequence[str], log: Path) -> "ProcessGroup":
-        """Runs a command with its output in a file. OSError when it cannot be started."""
+        """Runs a command with its output in a file. OSError when no process can be started."""
         with log.open("wb") as output:
             process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
+                [*LAUNCH, *command],
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         self.tell_guard(f"+{process.pid}")
+        assert process.stdin is not None
+        with suppress(BrokenPipeError), process.stdin as launch:
+            launch.write(b"go\n")
         return ProcessGroup(process, self)
 
     @property

@@ -12,10 +12,16 @@ tokens/s of the run over this bound. The run holds prefill, the wait for the fir
 requests, and slots that stood empty, which the bound does not: it says how much of the machine the
 service as a whole turns into tokens, and 1 is out of reach.
 
-The weights count once in all, also where sharding by batch keeps a copy on each device: what is
-moved more often than needed is part of what the fraction shows. Bandwidth and peak are those of all
-devices together. A peak measured here is that of float32 arithmetic; int8 arithmetic can be faster,
-so that a batch whose limit is arithmetic may come out above 1 with it.
+Weights and cache are what all devices hold together, as the server says in its ready file, under
+`plan`; bandwidth and peak are those of all devices together. Where each device keeps a copy of its
+own, as with sharding by batch, each moves its own, and the weights count as often: the bound is
+that of the setting. Where the server tells `step_weight_bytes` they count, else `weight_bytes`,
+in which there may be weights that a step does not read, such as an embedding kept beside the head.
+The bound is then too low, and the fraction too high.
+
+Peaks measured here are medians, on a machine as busy as it was, and the FLOPs are those of float32;
+int8 arithmetic can be faster. For both reasons a fraction above 1 is possible, and means that the
+peaks are to be given.
 """
 
 from collections.abc import Sequence
@@ -29,7 +35,7 @@ from client.sweeping.peaks import Peaks
 class Footprint:
     """What a step of the model moves and computes, whole, over all devices.
 
-    `weight_bytes`: one copy of the weights. `position_bytes`: keys and values of one position of
+    `weight_bytes`: the weights, every copy. `position_bytes`: keys and values of one position of
     one slot, all layers.
     """
 
@@ -40,8 +46,9 @@ class Footprint:
 
 def footprint(plan: dict[str, Any] | None) -> Footprint | None:
     """From what the server says of itself; None where it does not say all of it."""
-    names = ("weight_bytes", "cache_bytes_per_position", "parameters")
-    values = [(plan or {}).get(name) for name in names]
+    said = {"step_weight_bytes": (plan or {}).get("weight_bytes"), **(plan or {})}
+    names = ("step_weight_bytes", "cache_bytes_per_position", "parameters")
+    values = [said.get(name) for name in names]
     numbers = [value for value in values if isinstance(value, int | float) and value > 0]
     return Footprint(*numbers) if len(numbers) == len(names) else None
 

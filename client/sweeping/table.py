@@ -106,19 +106,23 @@ def _cells(cell: Cell) -> list[str]:
 
 
 def _device(cell: Cell) -> str:
-    kind, count = (cell.plan or {}).get("device_kind"), (cell.plan or {}).get("devices")
+    kind, count = (cell.plan or {}).get("device_kind"), _devices(cell)
     if not kind:
         return "-"
-    return _plain(f"{kind} x {count}" if isinstance(count, int) and count > 1 else str(kind))
+    return _plain(f"{kind} x {count}" if count > 1 else str(kind))
 
 
 def _dtype(cell: Cell) -> str:
-    """The scheme, or for none the type whose size the server's weights have."""
-    plan, scheme = cell.plan or {}, cell.setting.quantize
-    size, count = plan.get("weight_bytes"), plan.get("parameters")
-    if scheme != "none" or not size or not count:
+    """The scheme, or for none the type that our server, which alone has a plan, computes in."""
+    kind, scheme = (cell.plan or {}).get("device_kind"), cell.setting.quantize
+    if scheme != "none" or not kind:
         return scheme
-    return {2: "bfloat16", 4: "float32"}.get(round(size / count), scheme)
+    return "float32" if str(kind).lower() == "cpu" else "bfloat16"
+
+
+def _devices(cell: Cell) -> int:
+    count = (cell.plan or {}).get("devices")
+    return count if isinstance(count, int) and count > 0 else 1
 
 
 def _row(values: Sequence[str]) -> str:

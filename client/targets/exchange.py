@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 OK = "OK"
 TIMEOUT = "timeout"
@@ -39,8 +39,7 @@ class Exchange:
             self.ended, self.status, self.detail = time, status, detail
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """What one message brought."""
 
     time: float
@@ -52,9 +51,11 @@ class Piece:
 class Answer:
     """An exchange's messages, parsed. None where the server did not say.
 
-    `prompt_tokens` and `completion_tokens` are the server's own counts. `queue` and `prefill` are
-    its own timings, seconds. `failure` is a (cause, detail) found in the content of a stream that
-    ended well on the wire.
+    `singles`, in place of `pieces`: the time of each message of a stream that brought one token a
+    message by the server's own count, and whose text nobody wants. `prompt_tokens` and
+    `completion_tokens` are the server's own counts. `queue` and `prefill` are its own timings,
+    seconds. `failure` is a (cause, detail) found in the content of a stream that ended well on the
+    wire.
     """
 
     pieces: Sequence[Piece]
@@ -64,3 +65,4 @@ class Answer:
     queue: float | None = None
     prefill: float | None = None
     failure: tuple[str, str] | None = None
+    singles: Sequence[float] = ()

@@ -16,8 +16,8 @@ _NO_TABLE = b"\x20"
 
 
 def code_name(text: str) -> str:
-    """The name of a `grpc-status`."""
-    return _NAMES.get(text, f"gRPC {text[:20]}")
+    """The name of a `grpc-status`; gRPC has it that one it does not know is UNKNOWN."""
+    return _NAMES.get(text, "UNKNOWN")
 
 
 def request_headers(
@@ -57,6 +57,10 @@ def messages(
     held: list[bytes] = []  # parts of a message that is not whole yet, of `size` bytes so far
     size, wanted = 0, 5
     for arrived, payload in arrivals:
+        # Nearly always: a frame is a message.
+        if not size and payload[:1] == b"\0" and int.from_bytes(payload[1:5]) == len(payload) - 5:
+            found.append((arrived, payload[5:]))
+            continue
         held.append(payload)
         size += len(payload)
         if size < wanted:

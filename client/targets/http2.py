@@ -234,7 +234,9 @@ class Http2Connection(asyncio.Protocol):
     def _take_settings(self, flags: int, payload: bytes) -> None:
         if flags & _ACK:
             return
-        for at in range(0, len(payload) - 5, 6):
+        if len(payload) % 6:
+            raise ValueError(f"settings of {len(payload)} bytes")
+        for at in range(0, len(payload), 6):
             name, value = struct.unpack_from(">HI", payload, at)
             if name == 3:
                 self.most_streams = value
@@ -296,7 +298,7 @@ class Http2Connection(asyncio.Protocol):
         self._leaving = True
         detail = f"the server goes away (HTTP/2 error {code}) {reason.decode('utf-8', 'replace')}"
         for number in [number for number in self.streams if number > last]:
-            self._end(number, STREAM_REFUSED, detail.strip())
+            self._end(number, CONNECTION_LOST, detail.strip())
         self._leave()
 
     def _leave(self) -> None:
@@ -305,7 +307,10 @@ class Http2Connection(asyncio.Protocol):
 
     def _finish(self, number: int, now: float) -> None:
         stream = self.streams[number]
-        self._end(number, stream.status or STREAM_RESET, stream.message or _NO_STATUS, now)
+        if stream.status:
+            self._end(number, stream.status, stream.message, now)
+        else:
+            self._end(number, STREAM_RESET, "the stream ended without a status", now)
 
     def _end(self, number: int, status: str, detail: str, now: float | None = None) -> None:
         stream = self.streams.pop(number, None)
@@ -327,9 +332,6 @@ class Http2Connection(asyncio.Protocol):
         if not self.ready.done():
             self.ready.set_exception(ConnectionError(detail))
             self.ready.exception()  # seen, also when nobody waits for it
-
-
-_NO_STATUS = "the stream ended without a status"
 
 
 def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:

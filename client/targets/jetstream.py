@@ -49,7 +49,7 @@ class JetStreamTarget:
         """One Decode call; see `Target.ask`."""
         await self._call(self._headers, request, exchange, self._settings.request_timeout)
 
-    def read(self, exchange: Exchange) -> Answer:
+    def read(self, exchange: Exchange, text: bool = True) -> Answer:
         """Parses the messages; see `Target.read`."""
         found, problem = messages(exchange.arrivals)
         answer = read_answer(found)
@@ -131,7 +131,7 @@ class JetStreamTarget:
         await self._call(
             self._head(HEALTH_CHECK, _PROBE_SECONDS), request, exchange, _PROBE_SECONDS
         )
-        if exchange.status == "UNAUTHENTICATED":
+        if exchange.status in ("UNAUTHENTICATED", "HTTP 401", "HTTP 403"):
             raise NotReadyError(WANTS_KEY.format(self._settings.address))
         # JetStream before HealthCheck existed; it answers, so it is up.
         if exchange.status == "UNIMPLEMENTED":

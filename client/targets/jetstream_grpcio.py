@@ -1,6 +1,7 @@
 """A server that speaks JetStream's Orchestrator service, over grpc.aio."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import grpc.aio
 from client.errors import NotReadyError
 from client.targets.exchange import (
     CONNECTION_LOST,
+    MALFORMED,
     OK,
     STREAM_REFUSED,
     STREAM_RESET,
@@ -40,8 +42,12 @@ _STATES = {
 }
 # How grpc words a failure below itself, the first that fits; a server may also answer UNAVAILABLE.
 _TRANSPORT = {
+    "failed parsing http/2": MALFORMED,
+    "compression bit set": MALFORMED,
     "rst_stream with error code 7": STREAM_REFUSED,
     "rst_stream": STREAM_RESET,
+    "data frame with end_stream": STREAM_RESET,
+    "no status received": STREAM_RESET,
 } | dict.fromkeys(
     (
         "socket closed", "connection reset", "broken pipe", "recvmsg", "goaway",
@@ -49,6 +55,7 @@ _TRANSPORT = {
     ),
     CONNECTION_LOST,
 )  # fmt: skip
+_NO_GRPC = re.compile(r"Received http2 header with status: (\d+)")
 _OPTIONS = [
     # Channels to one address would otherwise share one connection.
     ("grpc.use_local_subchannel_pool", 1),
@@ -110,7 +117,7 @@ class GrpcioTarget:
         finally:
             lane.in_flight -= 1
 
-    def read(self, exchange: Exchange) -> Answer:
+    def read(self, exchange: Exchange, text: bool = True) -> Answer:
         """Parses the messages; see `Target.read`."""
         return read_answer(exchange.arrivals)
 
@@ -124,10 +131,12 @@ class GrpcioTarget:
         own_deadline = elapsed >= 0.99 * self._settings.request_timeout
         if code is grpc.StatusCode.DEADLINE_EXCEEDED and own_deadline:
             return TIMEOUT, f"no end within {self._settings.request_timeout:g} s"
-        if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL):
-            found = (cause for words, cause in _TRANSPORT.items() if words in detail.lower())
-            return next(found, code.name), detail
-        return code.name, detail
+        if answer := _NO_GRPC.search(detail):
+            return f"HTTP {answer[1]}", ""
+        if code is grpc.StatusCode.CANCELLED:  # also when the server resets the stream with it
+            return code.name, detail
+        found = (cause for words, cause in _TRANSPORT.items() if words in detail.lower())
+        return next(found, code.name), detail
 
     async def _ready(self) -> str:
         if self._settings.health_check:
@@ -143,12 +152,13 @@ class GrpcioTarget:
         try:
             answer = await check(request, timeout=5, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+            cause, detail = self._cause(error, 0.0)
+            if cause in ("UNAUTHENTICATED", "HTTP 401", "HTTP 403"):
                 raise NotReadyError(WANTS_KEY.format(self._settings.address)) from None
             # JetStream before HealthCheck existed; it answers, so it is up.
-            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            if cause == "UNIMPLEMENTED":
                 return ""
-            return f"{error.code().name} ({_STATES.get(error.code(), error.details())})"
+            return f"{cause} ({_STATES.get(error.code(), detail)})"
         return read_health(answer)
 
 

@@ -69,13 +69,13 @@ class OpenAITarget:
         """One request; see `Target.ask`."""
         await self._pool.ask(request, exchange, self._settings.request_timeout)
 
-    def read(self, exchange: Exchange) -> Answer:
+    def read(self, exchange: Exchange, text: bool = True) -> Answer:
         """Parses the events; see `Target.read`."""
         status = exchange.status
         if status is not None and status.startswith("HTTP "):
             detail = read_failure(exchange.arrivals) or exchange.detail
             return Answer((), failure=(status, detail))
-        return read_events(exchange.arrivals, whole=status == OK)
+        return read_events(exchange.arrivals, whole=status == OK, text=text)
 
     async def close(self) -> None:
         """Drops the connections; the server sees its clients go."""
@@ -90,8 +90,8 @@ class OpenAITarget:
                 f"the server at {self._settings.address} wants a key, or another one; "
                 "--api-key-env names the variable that holds it"
             )
-        if exchange.status == "HTTP 404" and self._model is not None:
-            return ""  # some servers list no models
+        if self._model is not None and exchange.status in ("HTTP 404", "HTTP 405", "HTTP 500"):
+            return ""  # it answers; some servers list no models, or fail when they look for them
         if exchange.status != OK:
             return f"{exchange.status} {read_failure(exchange.arrivals) or exchange.detail}".strip()
         self._model = self._model or _first_model(body)

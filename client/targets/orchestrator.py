@@ -1,6 +1,6 @@
 """The messages of JetStream's Orchestrator service, whoever carries them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.message import DecodeError
 
@@ -44,30 +44,72 @@ def read_health(raw: bytes) -> str:
 
 def read_answer(messages: Iterable[tuple[float, bytes]]) -> Answer:
     """Parses (time, message). Messages without text and tokens are kept as empty pieces."""
-    pieces: list[Piece] = []
-    finish: str | None = None
-    usage: pb.Usage | None = None
-    timing: pb.Timing | None = None
-    failure: tuple[str, str] | None = None
-    for arrived, raw in messages:
+    messages = list(messages)
+    reading = _Reading()
+    alike = _count_alike(messages)
+    for arrived, raw in messages[reading.take_alike(messages[:alike]) :]:
         try:
             message = pb.DecodeResponse.FromString(raw)
         except DecodeError:
-            failure = MALFORMED, f"not a DecodeResponse: {raw[:60]!r}"
+            reading.failure = MALFORMED, f"not a DecodeResponse: {raw[:60]!r}"
             break
-        samples = message.stream_content.samples
-        token_ids = tuple(token for sample in samples for token in sample.token_ids)
-        pieces.append(Piece(arrived, token_ids, "".join(sample.text for sample in samples)))
-        for sample in samples:
-            finish = _FINISH.get(sample.finish_reason, finish)
-        usage = message.usage if message.HasField("usage") else usage
-        timing = message.timing if message.HasField("timing") else timing
+        reading.take(arrived, message)
+    usage, timing = reading.usage, reading.timing
     return Answer(
-        pieces=pieces,
-        finish=finish,
+        pieces=reading.pieces,
+        finish=reading.finish,
         prompt_tokens=usage.prompt_tokens if usage else None,
         completion_tokens=usage.completion_tokens if usage else None,
         queue=timing.queue_seconds if timing else None,
         prefill=timing.prefill_seconds if timing else None,
-        failure=failure,
+        failure=reading.failure,
     )
+
+
+class _Reading:
+    """An answer as its messages are read, one after another."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+        self.finish: str | None = None
+        self.usage: pb.Usage | None = None
+        self.timing: pb.Timing | None = None
+        self.failure: tuple[str, str] | None = None
+
+    def take(self, arrived: float, message: pb.DecodeResponse) -> None:
+        samples = message.stream_content.samples
+        token_ids = tuple(token for sample in samples for token in sample.token_ids)
+        self.pieces.append(Piece(arrived, token_ids, "".join(sample.text for sample in samples)))
+        for sample in samples:
+            self.finish = _FINISH.get(sample.finish_reason, self.finish)
+        self.usage = message.usage if message.HasField("usage") else self.usage
+        self.timing = message.timing if message.HasField("timing") else self.timing
+
+    def take_alike(self, messages: Sequence[tuple[float, bytes]]) -> int:
+        """Messages of one sample each: end to end they are one message of all their samples.
+
+        Returns how many were taken: all, or none when one of them cannot be read.
+        """
+        try:
+            whole = pb.DecodeResponse.FromString(b"".join(raw for _, raw in messages))
+        except DecodeError:
+            return 0
+        for (arrived, _), sample in zip(messages, whole.stream_content.samples, strict=True):
+            self.pieces.append(Piece(arrived, tuple(sample.token_ids), sample.text))
+            if sample.finish_reason:
+                self.finish = _FINISH.get(sample.finish_reason, self.finish)
+        return len(messages)
+
+
+def _count_alike(messages: Sequence[tuple[float, bytes]]) -> int:
+    """How many messages at the start hold one sample each and nothing else, by their lengths."""
+    count = 0
+    for _, raw in messages:
+        size = len(raw)
+        # stream_content, all of the rest; samples, all of the rest. Both shorter than 128 bytes.
+        if not 4 < size < 130 or raw[0] != 0x1A or raw[2] != 0x0A:
+            break
+        if raw[1] != size - 2 or raw[3] != size - 4:
+            break
+        count += 1
+    return count

@@ -112,7 +112,9 @@ class TargetSettings:
 
     @property
     def address(self) -> str:
-        """host:port."""
+        """host:port, or that it is this process."""
+        if self.kind == "in-process":
+            return "this process"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def ssl_context(self, *protocols: str) -> ssl.SSLContext | None:

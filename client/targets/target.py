@@ -30,8 +30,8 @@ class Target(Protocol):
         raised. When cancelled it leaves the exchange open, with what had arrived.
         """
 
-    def read(self, exchange: Exchange) -> Answer:
-        """Parses what arrived."""
+    def read(self, exchange: Exchange, text: bool = True) -> Answer:
+        """Parses what arrived. Without `text` the answer may leave it out, to be read faster."""
 
     async def close(self) -> None:
         """Lets go of every connection."""

@@ -81,9 +81,8 @@ def _beginnings(
     if prefixes is None:
         return [[]]
     stamps = _stamps(prefixes.number, len(writer.vocabulary), generator)
-    return [
-        _words(prefixes.length, [], next(stamps), writer, generator) for _ in range(prefixes.number)
-    ]
+    words = (_words(prefixes.length, [], stamp, writer, generator) for stamp in stamps)
+    return [writer.settle(each, generator) for each in words]
 
 
 def _words(

@@ -37,6 +37,11 @@ class Writer:
         """`count` random words."""
         return self.vocabulary.take(generator.integers(len(self.vocabulary), size=count))
 
+    def settle(self, words: Sequence[int], generator: np.random.Generator) -> list[int]:
+        """As many ids, mended if need be, for prompts to share as their beginning."""
+        prompt, _ = self._written("", words, 1, generator, 0)
+        return list(prompt.token_ids)
+
     def write(
         self,
         name: str,
@@ -49,18 +54,33 @@ class Writer:
 
         Mending changes no id before `keep`, so prompts that share these go on sharing them.
         """
+        prompt, exact = self._written(name, words, max_tokens, generator, keep)
+        self.inexact += not exact
+        return prompt
+
+    def _written(
+        self,
+        name: str,
+        words: Sequence[int],
+        max_tokens: int,
+        generator: np.random.Generator,
+        keep: int,
+    ) -> tuple[Prompt, bool]:
         start = len(self._bos)
-        body = list(words[start:]) if start else list(words)
+        body, exact = list(words[start:]), True
         text = self._tokenizer.decode(body)
         if self._to_check(len(body)) and self._encode(text) != body:
-            body, text = self._mended(body, max(keep - start, 0), generator)
-        return Prompt(
+            mended = self._mended(body, max(keep - start, 0), generator)
+            exact = mended is not None
+            body, text = mended or (body, text)
+        prompt = Prompt(
             id=name,
             text=text,
             token_ids=(*self._bos, *body),
             max_tokens=max_tokens,
             ids_have_bos=bool(self._bos),
         )
+        return prompt, exact
 
     def _to_check(self, tokens: int) -> bool:
         if not self.vocabulary.proven:
@@ -70,21 +90,20 @@ class Writer:
 
     def _mended(
         self, body: list[int], keep: int, generator: np.random.Generator
-    ) -> tuple[list[int], str]:
-        """Ids of the same number with a text that gives them, or what came with no such text."""
+    ) -> tuple[list[int], str] | None:
+        """Ids of the same number and a text that gives them; None when none was found."""
         tried = body
         for _ in range(_TRIES):
             text = self._tokenizer.decode(tried)
             found = self._encode(text)
-            if len(found) == len(body) and found[:keep] == body[:keep]:
-                return found, text
             if found[:keep] != body[:keep]:
-                # The border to what is kept merges; another word after it may not.
+                # What is kept merges with the word after it; another one may not.
                 found = body[:keep]
-            missing = len(body) - len(found)
-            tried = [*found[: len(body)], *self.random(max(missing, 0), generator)]
-        self.inexact += 1
-        return body, self._tokenizer.decode(body)
+            elif len(found) == len(body):
+                return found, text
+            missing = max(len(body) - len(found), 0)
+            tried = [*found[: len(body)], *self.random(missing, generator)]
+        return None
 
     def _encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, bos=False)

@@ -175,6 +175,7 @@ class JaxEngine:
         plan, config = self._plan, self._plan.config
         devices = plan.mesh.devices.ravel()
         needed = plan.memory(self._parameters)
+        table = memory.tree_bytes(self._parameters.embedding, plan.parameter_shardings().embedding)
         return EngineSummary(
             model=plan.model.name,
             device_kind=devices[0].device_kind,
@@ -183,6 +184,7 @@ class JaxEngine:
             cache_length=config.cache_length,
             parameters=plan.model.parameters,
             weight_bytes=needed.weights * len(devices),
+            step_weight_bytes=(needed.weights - table) * len(devices),
             cache_bytes_per_position=needed.cache
             * len(devices)
             // (config.slots * config.cache_length),

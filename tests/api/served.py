@@ -43,10 +43,14 @@ class Served:
     rolling: bool
     has_tokenizer: bool
     max_message_bytes: int = 4 * 1024 * 1024
+    credentials: grpc.ChannelCredentials | None = None
     channel: grpc.Channel = field(init=False)
 
     def __post_init__(self) -> None:
-        self.channel = grpc.insecure_channel(self.address)
+        if self.credentials is None:
+            self.channel = grpc.insecure_channel(self.address)
+        else:
+            self.channel = grpc.secure_channel(self.address, self.credentials)
         self.stub = pb_grpc.OrchestratorStub(self.channel)
 
     def decode(self, request: pb.DecodeRequest, timeout: float = PATIENCE) -> "Answer":

@@ -1,6 +1,8 @@
 """Bad bodies get a clear error in OpenAI's shape, and the server goes on serving."""
 
 import json
+import socket
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given, settings
@@ -255,11 +257,29 @@ def test_whatever_bytes_come_are_refused(server, body):
     assert server.send("POST", "/v1/completions", body).status == 400
 
 
-def test_a_client_that_sends_half_a_body_is_not_waited_for(server):
-    import socket
-    from urllib.parse import urlsplit
-
+def connect(server: Web) -> socket.socket:
     place = urlsplit(server.url)
-    with socket.create_connection((place.hostname, place.port), PATIENCE) as line:
+    return socket.create_connection((place.hostname, place.port), PATIENCE)
+
+
+def test_a_client_that_sends_half_a_body_is_not_waited_for(server):
+    with connect(server) as line:
         line.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{")
         assert_serves(server)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"\x16\x03\x01\x02\x00\x01",
+        b"hello\r\n\r\n",
+        b"POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_turned_away_without_a_word_in_the_log(server, junk, caplog):
+    with connect(server) as line:
+        line.sendall(junk)
+        assert b" 400 " in line.recv(100)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    assert_serves(server)

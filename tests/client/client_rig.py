@@ -17,6 +17,7 @@ import client
 
 ROOT = Path(client.__file__).parents[1]
 SERVER = Path(__file__).with_name("scripted_orchestrator.py")
+HTTP_SERVER = Path(__file__).with_name("scripted_http.py")
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
@@ -29,9 +30,9 @@ class Server:
 
 
 @contextmanager
-def serving(*arguments: str) -> Iterator[Server]:
+def serving(*arguments: str, script: Path = SERVER) -> Iterator[Server]:
     """A scripted server until the block ends."""
-    command = [sys.executable, str(SERVER), *arguments]
+    command = [sys.executable, str(script), *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
         try:
             assert process.stdout is not None

@@ -90,7 +90,7 @@ class Scripted(OrchestratorServicer):
 
     async def _told(self, request, context) -> Responses:
         """What came with the call, as text."""
-        said = {name: value for name, value in context.invocation_metadata()}
+        said = dict(context.invocation_metadata())
         named = [f"{name}={said.get(name)}" for name in request.text_content.text.split(" ")[1:]]
         yield _samples(pb.DecodeResponse.StreamContent.Sample(text=";".join(named)))
 

@@ -17,7 +17,7 @@ PLAN = {
     "model": "scripted",
     "device_kind": "cpu",
     "devices": 2,
-    "weight_bytes": 4_000_000,
+    "weight_bytes": 8_000_000,
     "cache_bytes_per_position": 1_000,
     "parameters": 1_000_000,
 }

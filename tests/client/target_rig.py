@@ -41,7 +41,7 @@ def run(work: Awaitable[Any], loop: str = "uvloop", patience: float = PATIENCE) 
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         found = runner.run(watched())
-    assert escaped == []
+    assert escaped == [], escaped
     return found
 
 

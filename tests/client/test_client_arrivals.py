@@ -128,6 +128,15 @@ def test_requests_up_to_any_time_are_the_integral_of_the_rate(arrivals, duration
         assert abs((times <= moment).sum() - integral[int(moment * 1e4) - 1]) <= 1.5
 
 
+def test_the_rate_is_exact_when_the_duration_holds_no_whole_number_of_requests():
+    times = arrival_times(Arrivals("constant", rate=4.0), None, 2.6, 0)
+    assert np.array_equal(times, np.arange(10) / 4)
+    ramped = arrival_times(Arrivals("constant", ramp=Ramp("linear", 0, 10)), None, 1.1, 0)
+    assert np.allclose(5 * ramped**2 / 1.1, np.arange(6))  # 10 / 1.1 requests/s more each second
+    staged = Arrivals("constant", stages=(Stage(4.0, 1.4), Stage(2.0, 1.5)))
+    assert np.allclose(arrival_times(staged, None, None, 0), [*np.arange(6) / 4, 1.6, 2.1, 2.6])
+
+
 def test_a_ramp_over_a_number_of_requests_is_as_long_as_they_need():
     arrivals = Arrivals("constant", ramp=Ramp("linear", 0, 20))
     times = arrival_times(arrivals, 100, None, 0)

@@ -27,7 +27,9 @@ from client.results.page.values import finite, number, text
 from client.results.records import Outcome
 from client.results.rows import row
 
+# The link comes first: labels are cut.
 HOSTILE = (
+    '<a href="https://example.org/x">x</a>'
     "</script><script>document.documentElement.dataset.owned=1</script>"
     '"\'><img src=x onerror="document.documentElement.dataset.owned=1"><!--'
     "<b>%{x}</b>{{ 7 * 7 }}${1}\ud800\u2028"

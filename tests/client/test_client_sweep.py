@@ -56,7 +56,6 @@ def test_each_setting_gets_its_answer_and_the_sweep_goes_on(rig):
     (row,) = [line for line in done.out.splitlines() if "| ok |" in line]
     values = [value.strip() for value in row.strip("|").split("|")]
     speed = f"{record['output_throughput']:,.1f}"
-    # Four bytes a weight.
     assert values[1:9] == ["cpu x 2", "float32", "8", "16", "10", "8", speed, "batch"]
     assert values[-2:] == ["rolling", "ok"]
     assert "b8-c16-refuse-batch: refused: error: batch 8 does not \\| fit" in done.out

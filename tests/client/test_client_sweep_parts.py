@@ -1,6 +1,7 @@
 """Parts of a sweep that need no server."""
 
 import math
+import subprocess
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from client.sweeping.cell import Cell, Status, cell_from_json
 from client.sweeping.log import last_error, last_line
 from client.sweeping.options import SweepOptions, parse_sweep
 from client.sweeping.peaks import find_peaks, measure_bandwidth, measure_flops
+from client.sweeping.processes import LAUNCH
 from client.sweeping.roofline import Footprint, bound, live_positions
 from client.sweeping.setting import Setting, grid
 
@@ -97,3 +99,10 @@ def test_a_log_ends_with_what_a_terminal_would_show(tmp_path):
 def test_settings_must_be_finite():
     with pytest.raises(ValueError, match="peak-tflops"):
         SweepOptions(peak_tflops=math.inf)
+
+
+@pytest.mark.parametrize(("told", "runs"), [(b"go\n", True), (b"", False), (b"g", False)])
+def test_nothing_runs_that_the_guard_was_not_told_of(tmp_path, told, runs):
+    # A sweep that is killed while it starts a server closes the pipe without a word.
+    subprocess.run([*LAUNCH, "touch", str(tmp_path / "ran")], input=told, check=False)
+    assert (tmp_path / "ran").exists() == runs

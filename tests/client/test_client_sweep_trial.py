@@ -120,9 +120,17 @@ def test_the_fraction_of_the_roofline_follows_its_definition(trial):
     assert cell["roofline_tokens_per_s"] == pytest.approx(4 / (moved / 1e9))
     assert cell["roofline_fraction"] == pytest.approx(50 / (4 / (moved / 1e9)))
     assert f"| {cell['roofline_fraction']:.1%} |" in out
-    # Two bytes a weight; of all requests, not only those that completed.
-    assert "| cpu | bfloat16 | 4 | 12 | 90 | 40 | 50.0 | model |" in out
+    # Lengths are those of all requests, not only of those that completed.
+    assert "| cpu | float32 | 4 | 12 | 90 | 40 | 50.0 | model |" in out
     assert cell["rolling"] is True
+
+
+def test_weights_that_a_step_does_not_read_are_left_out(trial):
+    plan = PLAN | {"step_weight_bytes": 1_000_000, "device_kind": "H100"}
+    _, cell, out = trial({}, {"plan": plan})
+    moved = 1_000_000 + 4 * 11.75 * 500
+    assert cell["roofline_tokens_per_s"] == pytest.approx(4 / (moved / 1e9))
+    assert "| H100 | bfloat16 |" in out
 
 
 def test_arithmetic_can_be_the_limit(trial):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.errors import UsageError
+from client.workloads import writer
 from client.workloads.build import build_workload
 from client.workloads.lengths import LengthSettings, draw_lengths
 from client.workloads.limits import Limits
@@ -129,11 +130,31 @@ def test_prefixes_are_shared_equally_and_no_more_than_asked(smollm2):
 
 def test_mending_leaves_the_shared_prefix_alone(merging):
     made = workload(merging, count=40, inputs=10, prefixes=SharedPrefixes(length=30, number=2))
-    exact = [p for p in made.prompts if tuple(merging.encode(p.text)) == p.token_ids]
     assert len({prompt.token_ids[:30] for prompt in made.prompts}) == 2
     assert {len(prompt.token_ids) for prompt in made.prompts} == {40}
-    said = f"{40 - len(exact)} texts tokenize to other lengths"
-    assert (said in made.description) is (len(exact) < 40)
+    assert all(tuple(merging.encode(p.text)) == p.token_ids for p in made.prompts)
+    assert "other lengths" not in made.description
+
+
+def test_what_is_kept_stays_when_it_merges_with_the_next_word(merging):
+    (merged,) = merging.encode("mn")
+    m, n = merging.encode("m") + merging.encode("n")
+    made = writer.Writer(merging).write("x", [m, n, n], 5, np.random.default_rng(0), keep=1)
+    assert made.token_ids[0] == m != merged
+    assert merging.encode(made.text) == list(made.token_ids)
+    assert len(made.token_ids) == 3
+
+
+def test_only_words_that_are_proven_go_unchecked(merging, monkeypatch):
+    monkeypatch.setattr(writer, "_CHECKED_TOKENS", 0)
+    made = workload(merging, inputs=100)
+    assert all(tuple(merging.encode(p.text)) == p.token_ids for p in made.prompts)
+
+
+def test_a_prefix_shorter_than_a_word_is_the_beginning_of_sequence(tokenizer):
+    made = workload(tokenizer, inputs=1, prefixes=SharedPrefixes(length=1))
+    assert {prompt.token_ids[0] for prompt in made.prompts} == {tokenizer.bos_id}
+    assert {len(prompt.token_ids) for prompt in made.prompts} == {2}
 
 
 @given(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 from tokenizers import Tokenizer as File
@@ -30,7 +31,11 @@ class Running:
 
     process: subprocess.Popen
     served: Served
-    metrics_port: int
+    ready: dict[str, Any]  # what the ready file holds
+
+    @property
+    def metrics_port(self) -> int:
+        return self.ready["metrics_port"]
 
     def metrics(self) -> dict[str, float]:
         """The samples without labels."""
@@ -81,7 +86,13 @@ def launch(*options: str, cwd: Path | None = None) -> subprocess.CompletedProces
 
 
 @contextmanager
-def running(folder: Path, model: Path, *options: str, rolling: bool = True) -> Iterator[Running]:
+def running(
+    folder: Path,
+    model: Path,
+    *options: str,
+    rolling: bool = True,
+    credentials: grpc.ChannelCredentials | None = None,
+) -> Iterator[Running]:
     """A server on `model`; killed at the end if it still runs."""
     ready = folder / "ready.json"
     command = [sys.executable, "-m", "server", "--model", str(model), "--host", "127.0.0.1"]
@@ -92,18 +103,19 @@ def running(folder: Path, model: Path, *options: str, rolling: bool = True) -> I
     log = (folder / "log").open("w")
     process = subprocess.Popen(command, stderr=log)
     try:
-        ports = _wait(process, ready, folder / "log")
+        told = _wait(process, ready, folder / "log")
         served = Served(
-            address=f"127.0.0.1:{ports['port']}",
+            address=f"127.0.0.1:{told['port']}",
             vocab=json.loads((model / "config.json").read_text())["vocab_size"],
             max_prompt_length=MAX_PROMPT,
             max_tokens=32_768,
             cache_length=CACHE_LENGTH,
             rolling=rolling,
             has_tokenizer=True,
+            credentials=credentials,
         )
         grpc.channel_ready_future(served.channel).result(timeout=20)
-        yield Running(process, served, ports["metrics_port"])
+        yield Running(process, served, told)
         served.channel.close()
     finally:
         process.kill()
@@ -111,7 +123,7 @@ def running(folder: Path, model: Path, *options: str, rolling: bool = True) -> I
         log.close()
 
 
-def _wait(process: subprocess.Popen, ready: Path, log: Path) -> dict[str, int]:
+def _wait(process: subprocess.Popen, ready: Path, log: Path) -> dict[str, Any]:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         if process.poll() is not None:

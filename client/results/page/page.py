@@ -82,10 +82,10 @@ def _sections(sources: Sources) -> list[Section]:
         found.append(
             Section(f"rates-{place}", "Latency against rate", charts, [curve_table(curve)])
         )
+    found.append(Section("requests", "Requests", timelines(runs)))
     for place, sweep in enumerate(sources.sweeps):
         charts = sweep_charts(place, sweep)
         found.append(Section(f"sweep-{place}", "Sweep", charts, [sweep_table(sweep)]))
-    found.append(Section("requests", "Requests", timelines(runs)))
     if runs:
         found.append(Section("outcomes", "Outcomes and failures", tables=[outcomes_table(runs)]))
     settings = [settings_table(runs)] if runs else []
@@ -114,7 +114,7 @@ def _environment() -> Environment:
 
 def _plotly() -> str:
     try:
-        from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+        from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise UsageError(
             "the page needs plotly, which is not installed: pip install 'loadstone[report]'"

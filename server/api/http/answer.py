@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from server.api.ask import Ask
 from server.api.completions import Completion, Completions
 from server.api.http.errors import error_text
 from server.api.http.event_stream import EventStream
@@ -21,6 +22,7 @@ from server.api.http.writer import (
     usage_chunk,
     whole_answer,
 )
+from server.api.prompt import Prompt
 from server.api.refusal import Kind, Refusal
 
 _logger = logging.getLogger(__name__)
@@ -43,7 +45,7 @@ class Answer:
         Cancelled, as when the client goes away, it gives the completions up.
         """
         question = self._question
-        prompts = [await self._completions.read(ask) for ask in question.asks]
+        prompts = [await self._read(ask) for ask in question.asks]
         with ExitStack() as stack:
             under_way = [
                 stack.enter_context(self._completions.start(question.choice(ask, number), prompt))
@@ -53,6 +55,12 @@ class Answer:
             if question.stream:
                 return await self._stream(request, under_way)
             return await self._whole(under_way)
+
+    async def _read(self, ask: Ask) -> Prompt:
+        if len(self._question.asks) > 1:
+            # Running streams get their turn between the prompts of a long list.
+            await asyncio.sleep(0)
+        return await self._completions.read(ask)
 
     async def _whole(self, under_way: Sequence[Completion]) -> web.Response:
         tokenizer = self._completions.tokenizer

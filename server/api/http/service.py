@@ -2,10 +2,12 @@
 
 import asyncio
 import importlib.metadata
+import logging
 import time
 from collections.abc import Callable
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from server.api.completions import Completions
@@ -47,6 +49,7 @@ class HttpService:
         self._runner = web.AppRunner(
             app,
             access_log=None,
+            logger=_wire_logger(),
             handler_cancellation=True,  # a client that goes away gives its request up
             keepalive_timeout=_KEEP_ALIVE_SECONDS,
             shutdown_timeout=_GOODBYE_SECONDS,
@@ -136,3 +139,17 @@ class HttpService:
 
     async def _version(self, request: web.Request) -> web.Response:
         return web.json_response({"version": importlib.metadata.version("loadstone")})
+
+
+def _wire_logger() -> logging.Logger:
+    """What goes wrong outside of our handlers, but for bytes that are no HTTP: those are answered,
+    and anyone can send them.
+    """
+    logger = logging.getLogger(__name__)
+    logger.addFilter(_is_ours)
+    return logger
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)

@@ -1,0 +1,135 @@
+"""An engine in this process, under the server's own scheduler: what the wire costs is left out.
+
+The one door from the client to the server's rooms.
+"""
+
+import asyncio
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from client.errors import NotReadyError, UsageError
+from client.targets.exchange import OK, TIMEOUT, Answer, Exchange, Piece
+from client.targets.settings import TargetSettings
+from client.workloads.prompt import Prompt
+
+if TYPE_CHECKING:
+    from server.scheduler import EngineLoop, Event, Request
+
+
+class InProcessTarget:
+    """Requests go to the scheduler as token ids and come back as its events."""
+
+    def __init__(self, settings: TargetSettings) -> None:
+        self._settings = settings
+        self._ids = count()
+        self._open: dict[Request, tuple[Exchange, asyncio.Future[None]]] = {}
+        self._engine: EngineLoop | None = None
+
+    async def open(self, report: Callable[[str], None]) -> None:
+        """Loads and compiles the engine; see `Target.open`."""
+        try:
+            # Here and not above: the client is used without JAX.
+            from server import options as command_line
+            from server.assembly import build_engine, choose_parts
+            from server.scheduler import EngineLoop
+        except ImportError as error:
+            raise UsageError(
+                f"--backend in-process needs the server extra ({error}): pip install "
+                "'loadstone[server]'"
+            ) from error
+        self._loop = asyncio.get_running_loop()
+        try:
+            options = command_line.parse(shlex.split(self._settings.engine))
+            engine = build_engine(options, choose_parts(options))
+        except (ValueError, OSError) as error:
+            raise NotReadyError(f"the engine cannot be built: {error}") from error
+        self._vocabulary = engine.shape.vocab
+        self._engine = EngineLoop(engine, self._sink)
+        self._engine.start()
+
+    def build(self, prompt: Prompt) -> "Request":
+        """The scheduler's request. Raises `UsageError` for ids the model does not know."""
+        from server.scheduler import Request, Sampling
+
+        if max(prompt.token_ids) >= self._vocabulary:
+            raise UsageError(
+                f"prompt {prompt.id} holds token id {max(prompt.token_ids)}, but the model knows "
+                f"{self._vocabulary}: is --tokenizer the model's?"
+            )
+        settings, number = self._settings, next(self._ids)
+        sampling = Sampling(settings.temperature, settings.top_k, settings.top_p, seed=number)
+        return Request(
+            number, prompt.token_ids, prompt.max_tokens, sampling, ignore_eos=settings.ignore_eos
+        )
+
+    async def ask(self, request: "Request", exchange: Exchange) -> None:
+        """One request to the scheduler; see `Target.ask`."""
+        from server.scheduler import Refused
+
+        engine = self._engine
+        assert engine is not None, "a target is opened before it is asked"
+        ended = self._loop.create_future()
+        self._open[request] = exchange, ended
+        exchange.sent = time.perf_counter()
+        try:
+            engine.submit(request)
+            async with asyncio.timeout(self._settings.request_timeout):
+                await ended
+        except Refused as error:
+            exchange.end(time.perf_counter(), type(error).__name__, str(error))
+        except TimeoutError:
+            detail = f"no end within {self._settings.request_timeout:g} s"
+            exchange.end(time.perf_counter(), TIMEOUT, detail)
+        finally:
+            del self._open[request]
+            engine.cancel(request)
+
+    def read(self, exchange: Exchange, text: bool = True) -> Answer:
+        """What the scheduler told; see `Target.read`."""
+        from server.scheduler import Finish
+
+        pieces: list[Piece] = []
+        finish, queue, prefill = None, None, None
+        for arrived, event in exchange.arrivals:
+            if event.tokens:
+                pieces.append(Piece(arrived, tuple(token.token_id for token in event.tokens), ""))
+            if isinstance(event.end, Finish):
+                finish = event.end.value
+            queue, prefill = _timings(event.request)
+        return Answer(pieces, finish, queue=queue, prefill=prefill)
+
+    async def close(self) -> None:
+        """Stops the engine."""
+        if self._engine is not None:
+            self._engine.stop()
+
+    def _sink(self, events: "Sequence[Event]") -> None:
+        # Called from the engine's thread: this is when the tokens were there.
+        self._loop.call_soon_threadsafe(self._deliver, time.perf_counter(), events)
+
+    def _deliver(self, now: float, events: "Sequence[Event]") -> None:
+        for event in events:
+            exchange, ended = self._open.get(event.request, (None, None))
+            if exchange is None or ended is None:
+                continue
+            exchange.arrivals.append((now, event))
+            exchange.tokens += len(event.tokens)
+            if event.end is not None and not ended.done():
+                exchange.end(now, *_outcome(event.end))
+                ended.set_result(None)
+
+
+def _outcome(end: Any) -> tuple[str, str]:
+    from server.scheduler import Failure
+
+    return (end.cause.value, end.message) if isinstance(end, Failure) else (OK, "")
+
+
+def _timings(request: "Request") -> tuple[float | None, float | None]:
+    queued, begun, first = request.queued_at, request.prefill_at, request.first_token_at
+    if queued is None or begun is None or first is None:
+        return None, None
+    return begun - queued, first - begun

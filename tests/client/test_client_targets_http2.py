@@ -1,0 +1,520 @@
+"""Both gRPC transports against a server that writes any HTTP/2 it likes, right or wrong."""
+
+import asyncio
+import random
+import struct
+from itertools import pairwise
+
+import hpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from raw_http2 import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PADDED,
+    PING,
+    PRIORITIZED,
+    PUSH,
+    RST,
+    SETTINGS,
+    WINDOW,
+    answering,
+    block,
+    data,
+    ending,
+    opening,
+)
+from target_rig import asking, prompt, run, summary
+
+from client.targets.exchange import Exchange
+from client.targets.grpc_wire import code_name, framed, messages, request_headers
+from client.targets.http2 import Http2Connection, frame, read_frames
+from client.targets.open import make_target
+from client.targets.settings import TargetSettings
+from protos import orchestrator_pb2 as pb
+
+LOOP = {"fast": "uvloop", "grpcio": "asyncio"}
+Content = pb.DecodeResponse.StreamContent
+
+
+def u32(*numbers: int) -> bytes:
+    return struct.pack(f">{len(numbers)}I", *numbers)
+
+
+def setting(name: int, value: int) -> bytes:
+    return struct.pack(">HI", name, value)
+
+
+def token(index: int) -> bytes:
+    sample = Content.Sample(text="x", token_ids=[index])
+    message = pb.DecodeResponse(stream_content=Content(samples=[sample]))
+    return framed(message.SerializeToString())
+
+
+def settings_for(transport: str, port: int, **changes) -> TargetSettings:
+    usual = {"transport": transport, "port": port, "connections": 1, "health_check": False}
+    return TargetSettings(**usual | {"request_timeout": 10.0, "connect_timeout": 5.0} | changes)
+
+
+async def asked(transport: str, answer, settings: bytes = b"", **changes):
+    async with answering(answer, settings) as port:
+        (record,) = await asking(settings_for(transport, port, **changes), [prompt("go")])
+    return record
+
+
+def good(number: int) -> list[bytes]:
+    return [opening(number), data(number, token(0)), ending(number)]
+
+
+def with_continuation(number: int) -> list[bytes]:
+    fields = block({"grpc-status": "0", "x-long": "b" * 200})
+    return [
+        opening(number), data(number, token(0)),
+        frame(HEADERS, END_STREAM, number, fields[:10]),
+        frame(CONTINUATION, 0, number, fields[10:20]),
+        frame(CONTINUATION, END_HEADERS, number, fields[20:]),
+    ]  # fmt: skip
+
+
+def only(number: int, **fields: str) -> list[bytes]:
+    named = {name.replace("_", "-"): value for name, value in fields.items()}
+    head = {":status": "200", "content-type": "application/grpc"} | named
+    return [frame(HEADERS, END_HEADERS | END_STREAM, number, block(head))]
+
+
+def reset(code: int):
+    return lambda number: [
+        opening(number), data(number, token(0)), frame(RST, 0, number, u32(code)),
+    ]  # fmt: skip
+
+
+def not_grpc(status: int):
+    return lambda number: [
+        frame(HEADERS, END_HEADERS | END_STREAM, number, block({":status": str(status)}))
+    ]
+
+
+def broken(*frames: bytes):
+    return lambda number: [opening(number), *frames]
+
+
+DONE = ("completed", "")
+LOST, RESET, MALFORMED = "connection lost", "stream reset", "malformed answer"
+BOTH = {
+    "well": (good, DONE),
+    "a token a byte": (
+        lambda n: [opening(n), *(data(n, bytes([each])) for each in token(0)), ending(n)], DONE,
+    ),
+    "refused before it began": (
+        lambda n: only(n, grpc_status="8", grpc_message="full"), ("failed", "RESOURCE_EXHAUSTED"),
+    ),
+    "headers in three frames": (with_continuation, DONE),
+    "frames that nobody knows": (
+        lambda n: [frame(77, 3, n, b"what"), frame(77, 3, 0, b"what"), *good(n)], DONE,
+    ),
+    "frames of other streams": (
+        lambda n: [data(n + 40, token(0)), frame(RST, 0, n + 40, u32(1)), *good(n)], DONE,
+    ),
+    "more after the end": (lambda n: [*good(n), data(n, token(1)), ending(n)], DONE),
+    "a reset after the end": (lambda n: [*good(n), frame(RST, 0, n, u32(0))], DONE),
+    "no status": (
+        lambda n: [opening(n), data(n, token(0), END_STREAM)], ("failed", RESET),
+    ),
+    "trailers without a status": (
+        lambda n: [opening(n), frame(HEADERS, END_HEADERS | END_STREAM, n, block({"x": "y"}))],
+        ("failed", RESET),
+    ),
+    "a status that nobody knows": (
+        lambda n: [opening(n), ending(n, "99")], ("failed", "UNKNOWN"),
+    ),
+    **{
+        f"HTTP {status}": (not_grpc(status), ("failed", f"HTTP {status}"))
+        for status in (307, 400, 401, 404, 429, 500, 502, 503)
+    },
+    **{f"reset {code}": (reset(code), ("failed", RESET)) for code in (0, 1, 2, 3, 11, 12, 13, 99)},
+    "reset 7": (reset(7), ("failed", "stream refused")),
+    "reset 8": (reset(8), ("failed", "CANCELLED")),
+    "compressed": (
+        lambda n: [opening(n), data(n, b"\1" + token(0)[1:]), ending(n)], ("failed", MALFORMED),
+    ),
+    "no protobuf": (
+        lambda n: [opening(n), data(n, framed(b"\xff" * 3)), ending(n)], ("failed", MALFORMED),
+    ),
+    "goes away before it": (
+        lambda n: [frame(GOAWAY, 0, 0, u32(0, 0) + b"bye")], ("failed", LOST),
+    ),
+    "goes away after it": (lambda n: [frame(GOAWAY, 0, 0, u32(n, 0)), *good(n)], DONE),
+    "goes away in anger": (
+        lambda n: [frame(GOAWAY, 0, 0, u32(0, 11) + b"too many pings"), None], ("failed", LOST),
+    ),
+    "closes": (lambda n: [opening(n), data(n, token(0)), None], ("failed", LOST)),
+    "HTTP/1": (lambda n: [b"HTTP/1.1 400 Bad Request\r\n\r\n"], ("failed", MALFORMED)),
+    "no headers at all": (
+        broken(frame(HEADERS, END_HEADERS, 1, b"\xff" * 20)), ("failed", MALFORMED),
+    ),
+    "headers out of nothing": (
+        lambda n: [frame(CONTINUATION, END_HEADERS, n, b"")], ("failed", MALFORMED),
+    ),
+    "a reset without a reason": (lambda n: [frame(RST, 0, n, b"")], ("failed", MALFORMED)),
+    "frames of 7 bytes": (
+        broken(frame(SETTINGS, 0, 0, setting(5, 7))), ("failed", MALFORMED),
+    ),
+    "frames of 4 GiB": (
+        broken(frame(SETTINGS, 0, 0, setting(5, 2**32 - 1))), ("failed", MALFORMED),
+    ),
+    "a window of 4 GiB": (
+        broken(frame(SETTINGS, 0, 0, setting(4, 2**32 - 1))), ("failed", MALFORMED),
+    ),
+    "half a setting": (broken(frame(SETTINGS, 0, 0, b"123")), ("failed", MALFORMED)),
+}  # fmt: skip
+# What only ours can tell, with the reason.
+OURS = {
+    # grpc takes frames of 4 MiB, and waits for the rest.
+    "a frame too long": (lambda n: [opening(n), frame(DATA, 0, n, b"x" * 16_385)], MALFORMED),
+    # grpc takes what has an end, and says nothing of the rest.
+    "half a message": (lambda n: [opening(n), data(n, token(0)[:-2]), ending(n)], MALFORMED),
+    # grpc lets it pass.
+    "a push": (lambda n: [opening(n), frame(PUSH, END_HEADERS, n, u32(2))], MALFORMED),
+    # grpc knows no padding.
+    "padded": (
+        lambda n: [
+            frame(
+                HEADERS, END_HEADERS | PADDED | PRIORITIZED, n,
+                b"\3" + u32(0) + b"\1" + block({":status": "200"}) + bytes(3),
+            ),
+            frame(DATA, PADDED, n, b"\2" + token(0) + bytes(2)),
+            frame(DATA, PADDED, n, b"\0"),
+            frame(DATA, PADDED, n, b"\4" + bytes(4)),
+            ending(n),
+        ],
+        "",
+    ),
+    # grpc takes the first headers for the last.
+    "an early hint": (
+        lambda n: [frame(HEADERS, END_HEADERS, n, block({":status": "103"})), *good(n)], "",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("transport", ["fast", "grpcio"])
+@pytest.mark.parametrize("name", BOTH)
+def test_both_tell_what_a_server_did(transport, name):
+    answer, expected = BOTH[name]
+    record = run(asked(transport, answer), LOOP[transport])
+    assert summary(record)[:2] == expected, record.detail
+    if expected == DONE:
+        assert record.token_ids == (0,)
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_ours_tells_more(name, loop):
+    answer, cause = OURS[name]
+    record = run(asked("fast", answer), loop)
+    assert record.cause == cause, record.detail
+    if not cause:
+        assert record.token_ids == (0,)
+
+
+@pytest.mark.parametrize("transport", ["fast", "grpcio"])
+def test_a_status_that_is_no_text_is_shown_all_the_same(transport):
+    fields = [(b"grpc-status", b"13"), (b"grpc-message", b"\xff bad")]
+    last = block(fields)
+    record = run(
+        asked(
+            transport,
+            lambda n: [opening(n), frame(HEADERS, END_HEADERS | END_STREAM, n, last)],
+        ),
+        LOOP[transport],
+    )
+    assert record.cause == "INTERNAL"
+    assert record.detail.endswith(" bad")
+
+
+@pytest.mark.parametrize("transport", ["fast", "grpcio"])
+def test_a_server_without_room_for_headers_in_memory(transport):
+    """It must be told, in the first headers, that nothing is kept; a strict server insists."""
+    heard: list[bool] = []
+
+    def answer(number: int) -> list[bytes]:
+        heard.append(True)
+        return good(number)
+
+    record = run(asked(transport, answer, settings=setting(1, 0)), LOOP[transport])
+    assert heard
+    assert summary(record)[:2] == DONE
+
+
+def test_the_header_block_is_read_by_a_decoder_that_keeps_nothing():
+    head = request_headers("host:1", "/a/B", True, 2.5, {"X-Route": "v"})
+    strict = hpack.Decoder()
+    strict.max_allowed_table_size = 0
+    for _ in range(2):  # the same block for every call
+        found = dict(strict.decode(head))
+        assert found[":path"] == "/a/B"
+        assert found[":scheme"] == "https"
+        assert (found["grpc-timeout"], found["x-route"]) == ("2500m", "v")
+
+
+@pytest.mark.parametrize(("seconds", "sent"), [(0.0001, "1m"), (1.0, "1000m"), (1e9, "99999999m")])
+def test_a_deadline_fits_what_grpc_can_say(seconds, sent):
+    assert dict(hpack.Decoder().decode(request_headers("h", "/", False, seconds, {})))[
+        "grpc-timeout"
+    ] == sent  # fmt: skip
+
+
+def test_a_ping_is_answered_and_windows_of_the_server_are_kept():
+    """A server that opens its window a little at a time gets every byte, and never one too many."""
+    answered, received = [], bytearray()
+
+    async def serve(reader, writer):
+        await reader.readexactly(24)
+        writer.write(frame(SETTINGS, 0, 0, setting(4, 1000) + setting(5, 20_000)))
+        writer.write(frame(PING, 0, 0, b"12345678"))
+        rest, allowed = b"", 1000
+        while more := await reader.read(65536):
+            frames, at = read_frames(rest := rest + more)
+            rest = rest[at:]
+            for kind, flags, number, payload in frames:
+                if kind == PING and flags & ACK:
+                    answered.append(payload)
+                if kind != DATA:
+                    continue
+                received.extend(payload)
+                assert len(received) <= allowed
+                if flags & END_STREAM:
+                    writer.write(b"".join(good(number)))
+                else:
+                    writer.write(frame(WINDOW, 0, number, u32(700)))
+                    writer.write(frame(WINDOW, 0, 0, u32(700)))
+                    allowed += 700
+
+    async def asked_slowly():
+        server = await asyncio.start_server(serve, "localhost", 0)
+        port = server.sockets[0].getsockname()[1]
+        asked = [prompt("p" * 100_000)]
+        (record,) = await asking(settings_for("fast", port), asked)
+        server.close()
+        return record, make_target(settings_for("fast", port)).build(asked[0])
+
+    record, request = run(asked_slowly())
+    assert record.cause == ""
+    assert bytes(received) == request
+    assert answered == [b"12345678"]
+
+
+def test_connections_that_are_gone_are_not_kept():
+    """Each answer closes its connection; nothing of them is left, and nothing is lost."""
+
+    async def several():
+        async with answering(lambda n: [*good(n), None]) as port:
+            target = make_target(settings_for("fast", port))
+            await target.open(lambda reason: None)
+            causes = []
+            for _ in range(20):
+                exchange = Exchange()
+                await target.ask(target.build(prompt("go")), exchange)
+                causes.append(exchange.status)
+                await asyncio.sleep(0.005)
+            kept = len(target._connections)
+            await target.close()
+            await asyncio.sleep(0.01)
+            return causes, kept, len(target._connections)
+
+    causes, kept, after = run(several())
+    assert causes == ["OK"] * 20
+    assert kept <= 1
+    assert after == 0
+
+
+def test_a_connection_the_server_leaves_is_closed_when_its_last_call_has_ended():
+    async def leaving():
+        async with answering(lambda n: [frame(GOAWAY, 0, 0, u32(n, 0)), *good(n)]) as port:
+            target = make_target(settings_for("fast", port))
+            await target.open(lambda reason: None)
+            causes = []
+            for _ in range(3):
+                exchange = Exchange()
+                await target.ask(target.build(prompt("go")), exchange)
+                causes.append(exchange.status)
+                await asyncio.sleep(0.01)
+            kept = len(target._connections)
+            await target.close()
+            return causes, kept
+
+    assert run(leaving()) == (["OK"] * 3, 0)
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\xff" * 50, b"HTTP/1.1 400 No\r\n\r\n", b"\0" * 9])
+@pytest.mark.parametrize("transport", ["fast", "grpcio"])
+def test_a_health_check_that_makes_no_sense_is_not_ready(transport, garbage):
+    from client.errors import NotReadyError
+
+    async def opened():
+        async with answering(
+            lambda n: [opening(n), data(n, framed(b"\x08\xff" + garbage)), ending(n)]
+        ) as port:
+            settings = settings_for(transport, port, health_check=True, connect_timeout=0.8)
+            await asking(settings, [])
+
+    with pytest.raises(NotReadyError, match="cannot be read"):
+        run(opened(), LOOP[transport])
+
+
+def _frames(made: random.Random) -> bytes:
+    """Frames of every kind with payloads of any kind, and now and then no frame at all."""
+    parts = []
+    for _ in range(made.randint(1, 12)):
+        kind, number = made.randint(0, 10), made.choice([0, 1, 1, 3, 7])
+        payload = made.choice(
+            [
+                made.randbytes(made.randint(0, 20)), token(1), u32(made.getrandbits(32)),
+                block({":status": "200"}), setting(made.randint(0, 8), made.getrandbits(32)),
+                block({"grpc-status": made.choice(["0", "7", "x"])}), b"",
+            ]
+        )  # fmt: skip
+        parts.append(frame(kind, made.getrandbits(8), number, payload))
+    if made.random() < 0.2:
+        parts.append(made.randbytes(made.randint(1, 40)))
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_whatever_comes_every_call_ends_and_nothing_escapes(loop):
+    made = random.Random(20)
+
+    async def many():
+        async with answering(lambda n: [_frames(made), *([None] * (made.random() < 0.7))]) as port:
+            settings = settings_for("fast", port, request_timeout=0.3, connect_timeout=1.0)
+            target = make_target(settings)
+            exchanges = []
+            for _ in range(150):
+                wave = [Exchange() for _ in range(2)]
+                async with asyncio.TaskGroup() as group:
+                    for exchange in wave:
+                        group.create_task(target.ask(target.build(prompt("go")), exchange))
+                exchanges += wave
+            for exchange in exchanges:
+                target.read(exchange)
+            await target.close()
+            return exchanges
+
+    exchanges = run(many(), loop)
+    assert all(each.status and each.sent <= each.ended for each in exchanges)
+    # It was not all refused at the first byte.
+    assert len({each.status for each in exchanges}) >= 4
+
+
+class Wire(asyncio.Transport):
+    """What a connection writes to when nobody is there."""
+
+    def write(self, data):
+        pass
+
+    def abort(self):
+        pass
+
+
+@given(st.binary(max_size=200), st.data())
+def test_no_bytes_make_a_connection_raise(garbage, drawn):
+    async def fed():
+        connection = Http2Connection(lambda gone: None)
+        connection.connection_made(Wire())
+        calls = [connection.call(b"", b"12345", Exchange()) for _ in range(3)]
+        rest = good(1)[0] + garbage
+        while rest:
+            cut = drawn.draw(st.integers(1, len(rest)))
+            connection.data_received(rest[:cut])
+            rest = rest[cut:]
+        connection.connection_lost(None)
+        assert all(call.ended.done() and call.exchange.status for call in calls)
+
+    asyncio.run(fed())
+
+
+def cut(data: bytes, places: list[int]) -> list[tuple[float, bytes]]:
+    """The data in pieces; the time of each is its number."""
+    edges = [0, *sorted(min(place, len(data)) for place in places), len(data)]
+    return [(float(at), data[start:end]) for at, (start, end) in enumerate(pairwise(edges))]
+
+
+CUTS = st.lists(st.integers(0, 300), max_size=12)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=6), CUTS)
+def test_messages_are_the_same_however_they_are_cut(sent, places):
+    data = b"".join(framed(message) for message in sent)
+    arrivals = cut(data, places)
+    found, problem = messages(arrivals)
+    assert [message for _, message in found] == sent
+    assert problem == ""
+    # Each at the time of its last byte: the first arrival that reaches its end.
+    ends, reached = [], 0
+    for message in sent:
+        reached += 5 + len(message)
+        ends.append(reached)
+    sums, total = [], 0
+    for at, content in arrivals:
+        total += len(content)
+        sums.append((at, total))
+    assert [time for time, _ in found] == [
+        next(at for at, so_far in sums if so_far >= end) for end in ends
+    ]
+
+
+@given(st.binary(max_size=300), CUTS)
+def test_garbage_is_no_message_and_the_same_however_it_is_cut(garbage, places):
+    whole, problem = messages([(0.0, garbage)])
+    found, same = messages(cut(garbage, places))
+    assert [message for _, message in found] == [message for _, message in whole]
+    assert same == problem
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 255), st.integers(0, 255), st.integers(0, 2**31 - 1),
+            st.binary(max_size=40),
+        ),
+        max_size=6,
+    ),
+    CUTS,
+)  # fmt: skip
+def test_frames_are_the_same_however_they_are_cut(sent, places):
+    found, rest = [], b""
+    for _, content in cut(b"".join(frame(*each) for each in sent), places):
+        frames, at = read_frames(rest + content)
+        found += frames
+        rest = (rest + content)[at:]
+    assert found == sent
+    assert rest == b""
+
+
+@given(st.binary(max_size=100))
+def test_garbage_is_frames_or_a_reason_why_not(garbage):
+    try:
+        frames, at = read_frames(garbage)
+    except ValueError as error:
+        assert "a frame of" in str(error)
+    else:
+        assert sum(9 + len(payload) for *_, payload in frames) == at <= len(garbage)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("0", "OK"),
+        ("16", "UNAUTHENTICATED"),
+        ("17", "UNKNOWN"),
+        ("-1", "UNKNOWN"),
+        ("²", "UNKNOWN"),
+    ],
+)
+def test_names_of_statuses(text, name):
+    assert code_name(text) == name
