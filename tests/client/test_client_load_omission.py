@@ -71,8 +71,8 @@ def test_a_server_that_stands_still_is_not_the_clients_fault(stalled):
 @pytest.mark.parametrize("shape", ["open loop", "closed loop"])
 def test_a_client_that_stands_still_says_so(tmp_path, tokenizer_path, shape):
     load = {
-        "open loop": ("--request-rate", "50", "--duration", "4"),
-        "closed loop": ("--max-concurrency", "4", "--duration", "4"),
+        "open loop": ("--request-rate", "50", "--duration", "3"),
+        "closed loop": ("--max-concurrency", "4", "--duration", "3"),
     }[shape]
     with truth_server("--ttft-ms", "30", "--itl-ms", "10") as ports:
         command = load_command(
@@ -81,7 +81,7 @@ def test_a_client_that_stands_still_says_so(tmp_path, tokenizer_path, shape):
         with running(command) as process:
             wait_for_requests(ports["http"], 20)
             process.send_signal(signal.SIGSTOP)
-            time.sleep(1.5)
+            time.sleep(1.2)
             process.send_signal(signal.SIGCONT)
             out, err = process.communicate(timeout=30)
     done = outcome(tmp_path, process.returncode, out, err)
@@ -90,11 +90,11 @@ def test_a_client_that_stands_still_says_so(tmp_path, tokenizer_path, shape):
     assert record["verdict"] == "INVALID"
     assert out.splitlines()[1] == "INVALID"
     assert any("stood still for 1." in reason for reason in record["verdict_reasons"])
-    assert record["health"]["loop_lag_max_ms"] > 1400
+    assert record["health"]["loop_lag_max_ms"] > 1150
     if shape == "open loop":
         # Over a third of the requests were due while it stood still.
         assert any("sent late" in reason for reason in record["verdict_reasons"])
-        assert record["p99_send_lag_ms"] > 1300
-        assert record["p99_ttft_from_scheduled_ms"] > 1300
+        assert record["p99_send_lag_ms"] > 1000
+        assert record["p99_ttft_from_scheduled_ms"] > 1000
         # From when they were really sent there is nothing to see.
         assert record["p50_ttft_ms"] < 300

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 from client_rig import Outcome
-from load_rig import asked_of, chatting, conversations, most_at_once, run_load
+from load_rig import asked_of, chatting, conversations, load_command, most_at_once, run_load
 
+from client.benchmark import main
 from client.calibration.floor import read_truth, truth_server
 from client.workloads.encoding import encode_chat
 from tokenization import Tokenizer
@@ -101,7 +102,8 @@ def test_a_trace_ends_by_the_clock(load, tmp_path):
     assert "TTFT from scheduled" in done.out
 
 
-def test_a_duration_of_nothing_is_refused(load, tmp_path):
+def test_loads_that_contradict_themselves_are_refused(tmp_path, tokenizer_path, capsys):
+    command = load_command(tmp_path, tokenizer_path, 9, conversations(4))
     for arguments, message in (
         (("--duration", "5"), "--duration needs"),
         (("--duration", "-1", "--request-rate", "1"), "--duration: seconds above 0"),
@@ -115,9 +117,11 @@ def test_a_duration_of_nothing_is_refused(load, tmp_path):
         (("--real-history",), "--multi-turn"),
         (("--real-history", "--multi-turn"), "openai-chat"),
     ):
-        done, truth = load(conversations(4), *arguments)
-        assert done.status == 2 and not truth
-        assert message in done.err and len(done.err.splitlines()) == 1
+        with pytest.raises(SystemExit) as exit_:
+            main([*command[3:], *arguments])
+        error = capsys.readouterr().err
+        assert exit_.value.code == 2
+        assert message in error and len(error.splitlines()) == 1
 
 
 def test_a_limit_on_an_open_loop_shows_its_wait_in_latency_from_the_schedule(load):

@@ -22,29 +22,39 @@ from load_rig import (
 from client.calibration.floor import read_truth, truth_server
 
 WORKERS = (1, 2, 3)
-_RATES = {"constant": (200, 2.5), "poisson": (400, 4)}
+Runs = dict[int, tuple[Outcome, dict[str, tuple[float, list[float]]]]]
+_RATES = {"constant": (200, 1.5), "poisson": (600, 2)}
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, tokenizer_path: Path):
-    """(outcome, truth) of one load on one, two and three workers, for each process of arrivals."""
-    found = {}
-    for arrivals, (rate, seconds) in _RATES.items():
-        data = conversations(int(rate * seconds), 4)
-        for workers in WORKERS:
-            with truth_server("--ttft-ms", "10", "--itl-ms", "5") as ports:
-                done = run_load(
-                    tmp_path_factory.mktemp("run"), tokenizer_path, ports["http"], data,
-                    *("--request-rate", str(rate), "--duration", str(seconds), "--seed", "5"),
-                    *("--arrivals", arrivals, "--workers", str(workers)),
-                )  # fmt: skip
-                found[arrivals, workers] = done, read_truth(ports["http"])
+def constant(tmp_path_factory: pytest.TempPathFactory, tokenizer_path: Path) -> Runs:
+    """(outcome, truth) of one load at a constant rate, by the number of workers."""
+    return on_workers("constant", tmp_path_factory, tokenizer_path)
+
+
+@pytest.fixture(scope="module")
+def poisson(tmp_path_factory: pytest.TempPathFactory, tokenizer_path: Path) -> Runs:
+    """As `constant`, of Poisson arrivals."""
+    return on_workers("poisson", tmp_path_factory, tokenizer_path)
+
+
+def on_workers(arrivals: str, folders: pytest.TempPathFactory, tokenizer_path: Path) -> Runs:
+    rate, seconds = _RATES[arrivals]
+    data, found = conversations(int(rate * seconds), 4), {}
+    for workers in WORKERS:
+        with truth_server("--ttft-ms", "10", "--itl-ms", "5") as ports:
+            done = run_load(
+                folders.mktemp("run"), tokenizer_path, ports["http"], data,
+                *("--request-rate", str(rate), "--duration", str(seconds), "--seed", "5"),
+                *("--arrivals", arrivals, "--workers", str(workers)),
+            )  # fmt: skip
+            found[workers] = done, read_truth(ports["http"])
     return found
 
 
 @pytest.mark.parametrize("arrivals", _RATES)
-def test_workers_send_the_same_requests_at_the_same_times(runs, arrivals):
-    (first, truth), *others = [runs[arrivals, workers] for workers in WORKERS]
+def test_workers_send_the_same_requests_at_the_same_times(request, arrivals):
+    (first, truth), *others = request.getfixturevalue(arrivals).values()
     assert first.record["completed"] == first.record["num_prompts"] == len(truth)
     scheduled = [row["scheduled"] for row in first.rows]
     for done, told in others:
@@ -56,19 +66,19 @@ def test_workers_send_the_same_requests_at_the_same_times(runs, arrivals):
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_every_worker_has_its_part(runs, workers):
-    done, _ = runs["constant", workers]
+def test_every_worker_has_its_part(constant, workers):
+    done, _ = constant[workers]
     health = done.record["health"]
     assert health["workers"] == workers
     parts = health["requests_of_workers"]
-    assert sum(parts) == 500
+    assert sum(parts) == 300
     assert max(parts) - min(parts) <= 1
     assert health["balance"] == pytest.approx(min(parts) / max(parts))
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_a_constant_rate_is_met(runs, workers):
-    done, truth = runs["constant", workers]
+def test_a_constant_rate_is_met(constant, workers):
+    done, truth = constant[workers]
     rate, _ = _RATES["constant"]
     due = np.array([row["scheduled"] for row in done.rows])
     assert (len(due) - 1) / (due[-1] - due[0]) == pytest.approx(rate, rel=1e-3)
@@ -81,12 +91,14 @@ def test_a_constant_rate_is_met(runs, workers):
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_poisson_arrivals_are_poisson_at_the_server_too(runs, workers):
+def test_poisson_arrivals_are_poisson_and_reach_the_server_so(poisson, workers):
     """Workers that all drew from one seed would come together: a dispersion of their number."""
-    done, truth = runs["poisson", workers]
+    done, truth = poisson[workers]
     due = np.array([row["scheduled"] for row in done.rows])
-    assert _dispersion(due) == pytest.approx(1, abs=0.1)
-    assert _dispersion(_received(done, truth)) == pytest.approx(1, abs=0.3)
+    assert _dispersion(due, 0.002) == pytest.approx(1, abs=0.1)
+    # They reach the server as they were due; where this machine stands still some cannot.
+    late = _received(done, truth) - due
+    assert (np.abs(late - np.median(late)) < 0.025).mean() > 0.8
 
 
 def _received(done: Outcome, truth: dict) -> np.ndarray:
@@ -94,17 +106,17 @@ def _received(done: Outcome, truth: dict) -> np.ndarray:
     return np.array([truth[f"prompt {int(row['prompt_id']):05}"][0] for row in done.rows])
 
 
-def _dispersion(times: np.ndarray, window: float = 0.01) -> float:
+def _dispersion(times: np.ndarray, window: float) -> float:
     """Variance over mean of the number in windows of so many seconds."""
     counts = np.bincount(((times - times.min()) / window).astype(int))
     return counts.var() / counts.mean()
 
 
 def test_a_worker_that_is_killed_costs_its_own_requests_only(tmp_path, tokenizer_path):
-    with truth_server("--ttft-ms", "50", "--itl-ms", "50") as ports:
+    with truth_server("--ttft-ms", "25", "--itl-ms", "25") as ports:
         command = load_command(
             tmp_path, tokenizer_path, ports["http"], conversations(60, 20),
-            *("--num-prompts", "60", "--request-rate", "30", "--workers", "2"),
+            *("--num-prompts", "60", "--request-rate", "60", "--workers", "2"),
         )  # fmt: skip
         with running(command) as process:
             wait_for_requests(ports["http"], 20)
@@ -125,8 +137,8 @@ def test_a_worker_that_is_killed_costs_its_own_requests_only(tmp_path, tokenizer
 def test_an_interrupt_writes_what_all_workers_measured(tmp_path, tokenizer_path, signaled):
     with truth_server("--ttft-ms", "50", "--itl-ms", "50") as ports:
         command = load_command(
-            tmp_path, tokenizer_path, ports["http"], conversations(400, 20),
-            *("--num-prompts", "400", "--request-rate", "20", "--workers", "2"),
+            tmp_path, tokenizer_path, ports["http"], conversations(400, 8),
+            *("--num-prompts", "400", "--request-rate", "40", "--workers", "2"),
         )  # fmt: skip
         with running(command) as process:
             wait_for_requests(ports["http"], 40)
