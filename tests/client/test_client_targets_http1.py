@@ -244,3 +244,50 @@ def test_whatever_comes_every_request_ends_and_nothing_escapes(loop):
 def test_a_count_below_nothing_is_no_count():
     answer = Answer([Piece(1.0, (), "ab")], completion_tokens=-3)
     assert count_tokens(answer, list) == ([(1.0, 2)], CountedBy.TOKENIZER)
+
+
+CHOICES = st.fixed_dictionaries(
+    {"index": st.just(0)},
+    optional={
+        "text": st.text(max_size=3),
+        "delta": st.fixed_dictionaries(
+            {}, optional={"content": st.text(max_size=3), "role": st.just("assistant")}
+        ),
+        "token_ids": st.lists(st.integers(0, 9), max_size=2),
+        "finish_reason": st.sampled_from([None, "stop"]),
+    },
+)
+EVENTS = st.one_of(
+    st.builds(lambda text: {"choices": [{"text": text}]}, st.text(max_size=3)),
+    st.builds(lambda text: {"choices": [{"delta": {"content": text}}]}, st.text(max_size=3)),
+    st.builds(lambda choice: {"choices": [choice]}, CHOICES),
+    st.builds(lambda count: {"choices": [], "usage": {"completion_tokens": count}}, st.just(3)),
+    st.builds(lambda: {"error": {"message": "no"}}),
+)
+
+
+@given(st.lists(EVENTS, max_size=8), st.booleans(), st.booleans())
+def test_the_short_way_through_events_that_are_alike_finds_the_same(sent, compact, escaped):
+    separators = (",", ":") if compact else None
+    wire = [
+        b"data: %s\n\n" % json.dumps(each, separators=separators, ensure_ascii=escaped).encode()
+        for each in sent
+    ]
+    short = read_events([(float(at), raw) for at, raw in enumerate(wire)])
+    # Cut in two, no read is an event.
+    halves = [(float(at), part) for at, raw in enumerate(wire) for part in (raw[:9], raw[9:])]
+    assert read_events(halves) == short
+
+
+def test_events_that_came_in_one_read_are_as_many_as_they_are():
+    """Six tokens, two of them in one read, and an end without one: not six reads of one token."""
+    said = [b'data: {"choices":[{"text":"%c"}]}\n\n' % letter for letter in b"abcdef"]
+    ending = b'data: {"choices":[{"text":""}]}\n\n'
+    usage = b'data: {"choices":[],"usage":{"completion_tokens":6}}\n\n'
+    reads = [*said[:3], said[3] + said[4], said[5], ending, usage]
+    arrivals = [(float(at), raw) for at, raw in enumerate(reads)]
+    expected = [(0.0, 1), (1.0, 1), (2.0, 1), (3.0, 1), (3.0, 1), (4.0, 1)]
+    for text in (True, False):
+        found, source = count_tokens(read_events(arrivals, text=text), list)
+        assert [tuple(each) for each in found] == expected
+        assert source is CountedBy.USAGE
