@@ -1,7 +1,7 @@
 """A finished run, as everything that reports it sees it."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -96,13 +96,9 @@ class Run:
         # A ramp or stages have no one rate, and turns of a conversation follow none.
         turns = len(self.records) > len(self.workload.sessions)
         steady = not math.isinf(arrivals.rate) and not turns and not capped
-        workers = [result.health for result in self.results]
-        if self.options.target.kind == "in-process":
-            # The engine works in this process too: its processor time is not the client's.
-            workers = [replace(worker, cpu_seconds=0.0) for worker in workers]
         return reasons_against(
             self.figures,
-            workers,
+            [result.health for result in self.results],
             rate=arrivals.rate if steady else None,
             timed=self.timed and not capped,
             lost=sum(result.lost for result in self.results),

@@ -161,7 +161,7 @@ async def _serve(given: argparse.Namespace) -> None:
     print(port, flush=True)
     # A test that dies leaves no server behind.
     with suppress(TimeoutError):
-        await asyncio.wait_for(stopping.wait(), 120)
+        await asyncio.wait_for(stopping.wait(), 1800)
     # What is under way may end.
     await server.stop(10)
 

@@ -147,9 +147,9 @@ def test_bad_options_are_one_line(arguments, message, capsys):
 def result(
     index: int, sent: float, times: list[float], started: float = 0.0, cpu: float = 0.1
 ) -> ShareResult:
-    """A worker with one request; times from its start."""
+    """A worker with one request; times from its start, which it reads on a clock of its own."""
     exchange = Exchange(scheduled=sent, sent=sent, ended=times[-1], status=OK)
-    answer = Answer([Piece(time, (), "x") for time in times])
+    answer = Answer([Piece(started + time, (), "x") for time in times])
     health = WorkerHealth(2.0, cpu, 0.0, 3.0 + index, 0.0)
     return ShareResult([index], [exchange], [answer], times[-1], False, health, started)
 
