@@ -43,10 +43,14 @@ class Options:
         if self.own_connections:
             count = -(-self.target.connections // self.load.workers)
         else:
-            count = self.load.connections(self.target.kind, sessions)
+            count = self.load.connections(self.target.kind, self.target.transport, sessions)
         # A trace says itself how many it has.
         prompts = min(self.prompts, len(sessions)) if self.prompts == _ALL else self.prompts
-        return replace(self, target=replace(self.target, connections=count), prompts=prompts)
+        return replace(
+            self,
+            target=replace(self.target, connections=count, streams=self.load.streams(sessions)),
+            prompts=prompts,
+        )
 
     def at_rate(self, rate: float, prompts: int, probe: int) -> "Options":
         """These options with another rate, and so many sessions: others for each probe.

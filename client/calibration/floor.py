@@ -154,7 +154,7 @@ def _run(trial: Trial, ports: dict[str, int]) -> list[ShareResult]:
         kind=trial.kind,
         server="127.0.0.1",
         port=ports["grpc" if grpc else "http"],
-        connections=-(-(8 if grpc else trial.streams) // trial.workers),
+        connections=1 if grpc else -(-trial.streams // trial.workers),
         transport=trial.transport,
         request_timeout=60.0 + trial.seconds / trial.generations,
     )

@@ -114,12 +114,18 @@ class LoadSettings:
     def _stop_after(self, sessions: tuple[Session, ...]) -> float | None:
         return self.duration if self.closed or _timed(sessions) else None
 
-    def connections(self, kind: str, sessions: tuple[Session, ...]) -> int:
-        """How many connections each worker opens before the clock starts."""
+    def streams(self, sessions: tuple[Session, ...]) -> int:
+        """How many requests of a worker may be under way at one time, as far as one can tell."""
         count = len(sessions)
         spread = not self.arrivals.at_once or _timed(sessions)
         at_once = min(self.max_concurrency or (_SPREAD if spread else count), count)
-        each = -(-at_once // self.workers)
+        return -(-at_once // self.workers)
+
+    def connections(self, kind: str, transport: str, sessions: tuple[Session, ...]) -> int:
+        """How many connections each worker opens before the clock starts."""
+        each = self.streams(sessions)
+        if kind == "jetstream" and transport == "fast":
+            return 1  # and more where the server says that it allows fewer streams
         if kind == "jetstream":
             return max(-(-4 // self.workers), -(-each // _STREAMS))
         return min(each, _MOST)

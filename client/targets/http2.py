@@ -25,6 +25,7 @@ from client.targets.exchange import (
     TIMEOUT,
     Exchange,
 )
+from client.targets.gathering import Gathering
 from client.targets.grpc_wire import code_name
 
 _clock = time.perf_counter
@@ -57,8 +58,11 @@ class Call:
 class Http2Connection(asyncio.Protocol):
     """One connection with many calls at once. `gone` is called when it is closed."""
 
-    def __init__(self, gone: Callable[["Http2Connection"], None]) -> None:
+    def __init__(
+        self, gone: Callable[["Http2Connection"], None], gathering: Gathering | None = None
+    ) -> None:
         self._gone = gone
+        self._gathering = gathering or Gathering()
         self.open = False
         self.ready = asyncio.get_running_loop().create_future()
         self.most_streams = _LARGEST
@@ -148,6 +152,7 @@ class Http2Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""
         now = _clock()
+        self._gathering.read_at(now)
         data = self._rest + data if self._rest else data
         try:
             frames, at = read_frames(data)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from client.errors import NotReadyError
 from client.targets.connecting import failure_of, open_many
 from client.targets.exchange import MALFORMED, OK, TIMEOUT, Answer, Exchange
+from client.targets.gathering import Gathering
 from client.targets.grpc_wire import framed, messages, request_headers
 from client.targets.http2 import Http2Connection
 from client.targets.orchestrator import (
@@ -32,6 +33,7 @@ class JetStreamTarget:
     def __init__(self, settings: TargetSettings) -> None:
         self._settings = settings
         self._context = settings.ssl_context("h2")
+        self._gathering = Gathering()
         # A set that keeps its order.
         self._connections: dict[Http2Connection, None] = {}
         self._headers = self._head(DECODE, settings.request_timeout)
@@ -92,7 +94,10 @@ class JetStreamTarget:
         settings, loop = self._settings, asyncio.get_running_loop()
         async with asyncio.timeout(timeout):
             _, connection = await loop.create_connection(
-                lambda: Http2Connection(self._gone), settings.host, settings.port, ssl=self._context
+                lambda: Http2Connection(self._gone, self._gathering),
+                settings.host,
+                settings.port,
+                ssl=self._context,
             )
             try:
                 await connection.ready
@@ -120,10 +125,15 @@ class JetStreamTarget:
             reason = await self._health() if settings.health_check else ""
             if reason:
                 return reason
-            await open_many(connect, settings.connections - len(self._connections))
+            await open_many(connect, self._wanted() - len(self._connections))
         except OSError as error:
             return f"cannot connect ({str(error) or 'no answer'})"
         return ""
+
+    def _wanted(self) -> int:
+        """As many as asked for, and as many as the expected streams need by the server's limit."""
+        allowed = min((each.most_streams for each in self._connections), default=1)
+        return max(self._settings.connections, -(-self._settings.streams // max(allowed, 1)))
 
     async def _health(self) -> str:
         exchange = Exchange()

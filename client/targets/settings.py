@@ -30,7 +30,8 @@ _MOST_HEADERS = 8000  # one frame holds them; most servers take no more
 class TargetSettings:
     """Where the system under test is and how to ask it.
 
-    `kind`: one of KINDS. `connections` are opened before the clock starts. `request_timeout` and
+    `kind`: one of KINDS. `connections` are opened before the clock starts, and more where a server
+    allows fewer than `streams` on those. `request_timeout` and
     `connect_timeout` in seconds. `send`: "text" or "tokens". Temperature 0 is greedy; top_k 0 and
     top_p 1 are no limit. `path` of an OpenAI endpoint. `api_key` goes out as a bearer key; it and
     the values of `headers` go into no record and no message. `extra_body` is put into every
@@ -45,7 +46,8 @@ class TargetSettings:
     api_key: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     transport: str = "fast"
-    connections: int = 4
+    connections: int = 1
+    streams: int = 1
     request_timeout: float = 600.0
     connect_timeout: float = 120.0
     health_check: bool = True
