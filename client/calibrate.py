@@ -140,6 +140,7 @@ def _trials(given: argparse.Namespace) -> list[Trial]:
             itl=given.itl_ms / 1e3,
             transport=given.transport,
             workers=given.workers,
+            at_once=given.at_once,
         )
         for kind in given.targets or usual
         for streams in given.streams
@@ -167,6 +168,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ttft-ms", type=float, default=100.0, help="of the server")
     parser.add_argument("--itl-ms", type=float, default=25.0, help="of the server")
     parser.add_argument("--workers", type=int, default=1, help="client processes")
+    parser.add_argument(
+        "--at-once", action="store_true", help="start all streams at once, not one after another"
+    )
     parser.add_argument("--rounds", type=_rounds, default=3, help="of which the median is kept")
     parser.add_argument(
         "--out", type=Path, default=DEFAULT_PATH, help="where it is kept (default: %(default)s)"

@@ -28,7 +28,9 @@ _END_SECONDS = 30.0
 class Trial:
     """`streams` at a time over a target of `kind`, `generations` of them one after another.
 
-    `tokens` each, the first after `ttft` seconds, then one each `itl` seconds.
+    `tokens` each, the first after `ttft` seconds, then one each `itl` seconds. The streams start
+    spread over the time of one, unless all start `at_once`: then their tokens come in bursts in
+    which the truth server itself is late to see a request.
     """
 
     kind: str
@@ -39,6 +41,7 @@ class Trial:
     itl: float = 0.025
     transport: str = "fast"
     workers: int = 1
+    at_once: bool = False
 
     def __post_init__(self) -> None:
         rules = (
@@ -160,7 +163,9 @@ def _run(trial: Trial, ports: dict[str, int]) -> list[ShareResult]:
     )
     count = trial.streams * trial.generations
     prompts = [Prompt(str(n), f"request {n}", (n,), trial.tokens) for n in range(count)]
-    plan = Plan((None,) * count, trial.streams)
+    gap = 0.0 if trial.at_once else (trial.ttft + trial.itl * trial.tokens) / trial.streams
+    due = tuple(gap * number if number < trial.streams else None for number in range(count))
+    plan = Plan(due, trial.streams)
     shares = divide(target, [single(prompt) for prompt in prompts], plan, trial.workers)
     with Progress("calibrating", count, False) as progress:
         return run_shares(shares, progress, _say)
