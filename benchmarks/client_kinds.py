@@ -23,12 +23,14 @@ class Workload:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a client reports, ms; None where it does not. `itl` over single gaps."""
+    """What a client reports, ms; None where it does not. `itl` over single gaps. `cpu`: its own
+    processor ms for each 1,000 tokens while it measured."""
 
     ttft_p50: float | None
     ttft_p99: float | None
     itl_p99: float | None
     tokens_per_s: float | None
+    cpu: float | None = None
 
 
 # The workload, how many requests, the server's ports by wire, a folder for what it writes.

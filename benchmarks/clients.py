@@ -6,8 +6,9 @@
 tokens/s while all stream); D: 1,000 streams, one token every 20 ms (50,000 tokens/s). Error:
 quantiles reported less the same quantiles of the truth. CPU: processor time of the client's whole
 process tree for each 1,000 tokens, as the difference between a long and a short run, so that
-start-up counts for none. Clients of others live in environments of their own
-(`make benchmark-clients`); one that is not there is left out, and the table says so.
+start-up counts for none; "while measuring" is what our client says of itself. Clients of others
+live in environments of their own (`make benchmark-clients`); one that is not there is left out, and
+the table says so.
 """
 
 import argparse
@@ -69,6 +70,7 @@ def ours(backend: str, *options: str) -> Runner:
         return Seen(
             record["p50_ttft_ms"], record["p99_ttft_ms"], record["p99_itl_ms"],
             record["output_throughput"],
+            record["client_cpu_seconds"] / record["total_output_tokens"] * 1e6,
         )  # fmt: skip
 
     return run
@@ -110,9 +112,9 @@ def _table(name: str, workload: Workload, chosen: dict[str, Runner], rounds: int
             except (FileNotFoundError, RuntimeError, subprocess.TimeoutExpired) as error:
                 missing[client] = str(error)
     print(f"Workload {name}: {workload.streams} streams of {workload.tokens} tokens\n")
-    print("| client | tokens/s | CPU ms / 1,000 tokens | true TTFT p50 / p99 | error p50 / p99, ms "
-          "| ITL p99 error, ms |")  # fmt: skip
-    print("|---|---|---|---|---|---|")
+    print("| client | tokens/s | CPU ms / 1,000 tokens | while measuring | true TTFT p50 / p99 "
+          "| error p50 / p99, ms | ITL p99 error, ms |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|")
     for client, outcomes in found.items():
         if outcomes:
             print(_row(client, outcomes), flush=True)
@@ -134,10 +136,12 @@ def _row(client: str, outcomes: Sequence[Outcome]) -> str:
         value = median(error)
         return "-" if value is None else f"{value:+.1f}" if abs(value) >= 10 else f"{value:+.2f}"
 
+    measuring = median(lambda o: o.seen.cpu)
     true50, true99 = median(lambda o: o.true.ttft_p50), median(lambda o: o.true.ttft_p99)
     return (
         f"| {client} | {median(lambda o: o.true.tokens_per_s):,.0f} "
-        f"| {median(lambda o: o.cpu_ms_per_1000):.1f} | {true50:.0f} / {true99:.0f} "
+        f"| {median(lambda o: o.cpu_ms_per_1000):.1f} "
+        f"| {'-' if measuring is None else f'{measuring:.1f}'} | {true50:.0f} / {true99:.0f} "
         f"| {off('ttft_p50')} / {off('ttft_p99')} | {off('itl_p99')} |"
     )
 

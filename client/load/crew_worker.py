@@ -1,6 +1,7 @@
 """A worker process: one share, told by its parent when to start and to stop."""
 
 import asyncio
+import os
 from multiprocessing.connection import Connection
 
 from client.errors import NotReadyError, UsageError
@@ -62,7 +63,11 @@ async def _serve(share: Share, pipe: Connection) -> None:
         telling = asyncio.create_task(_tell_parent(run, pipe))
         result = await run.run(start_at)
         telling.cancel()
-        pipe.send(("tally", run.tally()))
+        tally = run.tally()
+        loop.remove_reader(pipe.fileno())
+        # The loop reads without blocking; a long result is written with it.
+        os.set_blocking(pipe.fileno(), True)
+        pipe.send(("tally", tally))
         pipe.send(("result", result))
     finally:
         if telling is not None:

@@ -1,14 +1,17 @@
 """Worker processes: the same load whatever their number, and none that is left behind."""
 
+import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from client_rig import Outcome, outcome, wait_for
+from client_rig import ENVIRONMENT, Outcome, outcome, wait_for
 from load_rig import (
     conversations,
     load_command,
@@ -208,3 +211,22 @@ def test_no_server_is_one_line_from_all_workers(tmp_path, tokenizer_path):
     assert len(failed) == 1 and len(waiting) <= 1
     assert done.err.splitlines()[-1] == failed[0]
     assert "Traceback" not in done.err
+
+
+def test_a_result_larger_than_a_pipe_comes_back_whole(tmp_path, tokenizer_path):
+    with truth_server("--ttft-ms", "1", "--itl-ms", "1") as ports:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "client.benchmark", "--backend", "openai"),
+                *("--server", "127.0.0.1", "--port", str(ports["http"]), "--dataset", "synthetic"),
+                *("--random-input-len", "8", "--random-output-len", "300", "--num-prompts", "60"),
+                *("--max-concurrency", "20", "--workers", "2", "--disable-tqdm"),
+                *("--tokenizer", str(tokenizer_path), "--result-dir", str(tmp_path)),
+                "--save-request-outputs",
+            ],
+            capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=False,
+        )  # fmt: skip
+    (path,) = (path for path in tmp_path.glob("loadstone-*.json") if "outputs" not in path.name)
+    record = json.loads(path.read_text())
+    assert record["completed"] == 60, done.stderr
+    assert record["total_output_tokens"] == 60 * 300
