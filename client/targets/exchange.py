@@ -27,11 +27,14 @@ class Exchange:
     ended: float | None = None
     # (arrival time, content) in order. What the content is, the target knows: bytes from a wire.
     arrivals: list[tuple[float, Any]] = field(default_factory=list)
-    # Roughly the tokens so far, for the progress line only.
-    tokens: int = 0
     # OK, or the cause of the failure; None while the stream is open.
     status: str | None = None
     detail: str = ""
+
+    @property
+    def tokens(self) -> int:
+        """Roughly the tokens so far, for the progress line only."""
+        return len(self.arrivals)
 
     def end(self, time: float, status: str, detail: str = "") -> None:
         """Closes the exchange; only the first end counts."""

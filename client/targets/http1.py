@@ -31,6 +31,8 @@ class HttpConnection(asyncio.Protocol):
         self._made, self._free, self._gone = made, free, gone
         self._exchange: Exchange | None = None
         self._ended: asyncio.Future[None] | None = None
+        self._feed: Callable[[bytes], None] = self._unasked
+        self._keep: Callable[[tuple[float, bytes]], None] = _ignore
         self._now = 0.0
         self.open = False
 
@@ -46,6 +48,8 @@ class HttpConnection(asyncio.Protocol):
         self._ended = asyncio.get_running_loop().create_future()
         self._exchange = exchange
         self._parser = httptools.HttpResponseParser(self)
+        # Bound once a request and not once a read: these two are the hot path.
+        self._feed, self._keep = self._parser.feed_data, exchange.arrivals.append
         self._status, self._framed = 0, False
         self._coding, self._location = b"", b""
         exchange.sent = _clock()
@@ -61,7 +65,7 @@ class HttpConnection(asyncio.Protocol):
     def abandon(self, exchange: Exchange) -> None:
         """Leaves the exchange open and drops the connection, unless both are through."""
         if self._exchange is exchange:
-            self._exchange = self._ended = None
+            self._rest()
             self.close()
 
     def close(self) -> None:
@@ -72,16 +76,14 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""
         self._now = _clock()
-        exchange = self._exchange
-        if exchange is None:
-            # Bytes that nobody asked for would be taken for the start of the next answer.
-            self.close()
-            return
         try:
-            self._parser.feed_data(data)
+            self._feed(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self._exchange is None:
+                self.close()
+                return
             what = "another protocol" if self._status == 101 else f"not HTTP: {error}"
-            self.give_up(exchange, MALFORMED, what)
+            self.give_up(self._exchange, MALFORMED, what)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Part of asyncio.Protocol."""
@@ -116,10 +118,7 @@ class HttpConnection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """A chunk, or as much of it as came."""
-        exchange = self._exchange
-        if exchange is not None:
-            exchange.arrivals.append((self._now, body))
-            exchange.tokens += 1
+        self._keep((self._now, body))
 
     def on_message_complete(self) -> None:
         """The answer is whole."""
@@ -131,6 +130,14 @@ class HttpConnection(asyncio.Protocol):
         else:
             self.close()
 
+    def _rest(self) -> None:
+        self._exchange = self._ended = None
+        self._feed, self._keep = self._unasked, _ignore
+
+    def _unasked(self, data: bytes) -> None:
+        # Bytes that nobody asked for would be taken for the start of the next answer.
+        self.close()
+
     def _outcome(self) -> tuple[str, str]:
         if self._status != 200:
             return f"HTTP {self._status}", self._location.decode("utf-8", "replace")
@@ -141,7 +148,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _end(self, now: float, status: str, detail: str) -> None:
         exchange, ended = self._exchange, self._ended
-        self._exchange = self._ended = None
+        self._rest()
         if exchange is not None:
             exchange.end(now, status, detail)
         if ended is not None and not ended.done():
@@ -233,3 +240,7 @@ class HttpPool:
     def _gone(self, connection: HttpConnection) -> None:
         self._all.discard(connection)
         self._idle.pop(connection, None)
+
+
+def _ignore(arrival: tuple[float, bytes]) -> None:
+    """What comes after the end of an exchange."""

@@ -173,7 +173,6 @@ class Http2Connection(asyncio.Protocol):
                     payload = payload[1 : len(payload) - payload[0]]
                 if payload:
                     stream.exchange.arrivals.append((now, payload))
-                    stream.exchange.tokens += 1
                 if flags & _END_STREAM:
                     self._finish(number, now)
         if self._owed > _LARGEST // 2:

@@ -116,7 +116,6 @@ class InProcessTarget:
             if exchange is None or ended is None:
                 continue
             exchange.arrivals.append((now, event))
-            exchange.tokens += len(event.tokens)
             if event.end is not None and not ended.done():
                 exchange.end(now, *_outcome(event.end))
                 ended.set_result(None)
