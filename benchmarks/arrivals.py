@@ -1,9 +1,9 @@
 """Whether requests reach a server as was asked: rate and burstiness, on any number of workers.
 
-`python -m benchmarks.arrivals [--rate 200] [--seconds 30] [--workers 1 2 3]`. The truth server logs when
-it received each request. Rate: (requests - 1) / (last - first). Index of dispersion: variance over mean
-of the counts in windows of 100 ms, over the same of the scheduled times; constant arrivals have 0,
-Poisson 1, gamma 1 / burstiness.
+`python -m benchmarks.arrivals [--rate 200] [--seconds 30] [--workers 1 2 3]`. The truth server logs
+when it received each request. Rate: (requests - 1) / (last - first). Index of dispersion: variance
+over mean of the counts in windows of 100 ms, of the scheduled times and of the server's; constant
+arrivals have 0, Poisson 1, gamma 1 / burstiness.
 """
 
 import argparse
