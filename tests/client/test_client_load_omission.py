@@ -84,7 +84,7 @@ def test_a_client_that_stands_still_says_so(tmp_path, tokenizer_path, shape):
             time.sleep(1.2)
             process.send_signal(signal.SIGCONT)
             out, err = process.communicate(timeout=30)
-    done = outcome(tmp_path, process.returncode, out, err)
+    done = outcome(tmp_path, process.returncode, out, err, judged=True)
     record = done.record
     assert done.status == 3
     assert record["verdict"] == "INVALID"

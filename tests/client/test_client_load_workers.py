@@ -125,7 +125,7 @@ def test_a_worker_that_is_killed_costs_its_own_requests_only(tmp_path, tokenizer
             wait_for_requests(ports["http"], 20)
             workers_of(process)[1].kill()
             out, err = process.communicate(timeout=30)
-    done = outcome(tmp_path, process.returncode, out, err)
+    done = outcome(tmp_path, process.returncode, out, err, judged=True)
     assert done.status == 3
     assert done.record["verdict"] == "INVALID"
     assert "a client worker died" in done.record["verdict_reasons"]
