@@ -127,8 +127,9 @@ def _report(setting: Setting, streams: list[Stream], log: Log) -> None:
     tokens = sum(len(one.ids) for one in within)
     seconds, cpu = end - start, log.cpu_between(start, end)
     late = _lateness(within, log.ready_times) * 1000
+    offered = f"{setting.offered:,.0f}" if setting.offered else "all"
     print(
-        f"| {setting.wire} | {setting.streams} | {setting.offered or 'all':.10} | "
+        f"| {setting.wire} | {setting.streams} | {offered} | "
         f"{tokens / seconds:,.0f} | {len(within) / seconds:,.0f} | {cpu / tokens * 1e6:.1f} | "
         f"{cpu / seconds:.0%} | {np.percentile(late, 50):.1f} | {np.percentile(late, 99):.1f} |",
         flush=True,
