@@ -28,52 +28,27 @@ def read_events(
     that was cut off (not `whole`) is left out. Without `text` the answer may be `singles`.
     """
     arrivals = list(arrivals)
-    if not text:
-        singles = _read_singles(arrivals)
-        if singles is not None:
-            return singles
-    reading = _read_alike(arrivals) or _read_any(arrivals, whole)
-    return reading.answer()
+    reading = _read_alike(arrivals, text)
+    if reading is not None and not text:
+        if reading.one_a_piece:
+            singles = [piece.time for piece in reading.pieces]
+            return replace(reading.answer(), pieces=(), singles=singles)
+        reading = _read_alike(arrivals, text=True)
+    return (reading or _read_any(arrivals, whole)).answer()
 
 
-def _read_singles(arrivals: Sequence[tuple[float, bytes]]) -> Answer | None:
-    """A stream of events that differ in their text alone, as many as the server counts tokens.
-
-    None for any other stream.
-    """
-    reading, template = _Reading(), None
-    singles: list[float] = []
-    for time, raw in arrivals:
-        if template is not None and template.fits(raw):
-            singles.append(time)
-            continue
-        if raw == _DONE:
-            continue
-        event, before = parse_event(raw), len(reading.pieces)
-        if event is None:
-            return None
-        try:
-            reading.take(time, event)
-        except _NOT_AS_AGREED:
-            return None
-        if template is None and reading.only_text:
-            template = EventTemplate.of(raw)
-        singles += [time] * (len(reading.pieces) - before)
-    if reading.failure or len(singles) != reading.completion_tokens:
-        return None
-    return replace(reading.answer(), pieces=(), singles=singles)
-
-
-def _read_alike(arrivals: Sequence[tuple[float, bytes]]) -> "_Reading | None":
+def _read_alike(arrivals: Sequence[tuple[float, bytes]], text: bool) -> "_Reading | None":
     """A stream of one event a read, most of them alike but for their text: a tenth of the work.
 
-    None for any other stream.
+    None for any other stream. Without `text` the texts of like events are not looked at.
     """
     reading, template = _Reading(), None
     for time, raw in arrivals:
-        text = template.text_of(raw) if template is not None else None
-        if text is not None:
-            reading.pieces.append(Piece(time, (), text))
+        said = None
+        if template is not None:
+            said = template.text_of(raw) if text else "" if template.fits(raw) else None
+        if said is not None:
+            reading.pieces.append(Piece(time, (), said))
             continue
         if raw == _DONE:
             continue
@@ -187,6 +162,12 @@ class _Reading:
             prefill=self.prefill,
             failure=self.failure,
         )
+
+    @property
+    def one_a_piece(self) -> bool:
+        """Whether there are as many pieces as the server counts tokens, and no ids to count by."""
+        ids = any(piece.token_ids for piece in self.pieces)
+        return not ids and self.failure is None and len(self.pieces) == self.completion_tokens
 
     @property
     def only_text(self) -> bool:
