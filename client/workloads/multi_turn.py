@@ -12,7 +12,13 @@ from client.workloads.encoding import encode_chat
 from client.workloads.prompt import Prompt
 from client.workloads.selection import nothing_fits
 from client.workloads.session import Session
-from client.workloads.sharegpt import ShareGPTRules, conversation_id, problem_of, starts_with
+from client.workloads.sharegpt import (
+    ShareGPTRules,
+    answered,
+    conversation_id,
+    problem_of,
+    starts_with,
+)
 from tokenization import Tokenizer, TokenizerError
 
 # As in `sharegpt`: a first answer that is shorter is noise in the data.
@@ -149,18 +155,7 @@ def _prompt(
     tokenizer: Tokenizer,
 ) -> Prompt:
     encoded = encode_chat(messages, tokenizer)
-    answer_tokens = len(tokenizer.encode(answer, bos=False))
-    return Prompt(
-        id=name,
-        text=encoded.text,
-        token_ids=encoded.token_ids,
-        ids_have_bos=encoded.ids_have_bos,
-        text_has_bos=encoded.text_has_bos,
-        max_tokens=rules.max_output_length or answer_tokens,
-        reference=answer,
-        reference_tokens=answer_tokens,
-        messages=messages,
-    )
+    return answered(name, encoded, answer, rules, tokenizer, messages)
 
 
 def _fits(prompt: Prompt, number: int, rules: ShareGPTRules) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from client.errors import UsageError
-from client.workloads.encoding import encode_text
+from client.workloads.encoding import Encoded, encode_text
 from client.workloads.prompt import Prompt
 from tokenization import Tokenizer, TokenizerError
 
@@ -130,6 +130,18 @@ def _tokenized(
     if rules.chat_template:
         text = _templated(text, tokenizer)
     encoded = encode_text(text, tokenizer, templated=rules.chat_template)
+    return answered(name, encoded, reference, rules, tokenizer)
+
+
+def answered(
+    name: str,
+    encoded: Encoded,
+    reference: str,
+    rules: ShareGPTRules,
+    tokenizer: Tokenizer,
+    messages: tuple[tuple[str, str], ...] = (),
+) -> Prompt:
+    """A prompt that asks for as many tokens as its answer in the data has, or as the rules say."""
     reference_tokens = len(tokenizer.encode(reference, bos=False))
     return Prompt(
         id=name,
@@ -140,6 +152,7 @@ def _tokenized(
         max_tokens=rules.max_output_length or reference_tokens,
         reference=reference,
         reference_tokens=reference_tokens,
+        messages=messages,
     )
 
 
