@@ -16,12 +16,11 @@ CACHE_DIR = Path.home() / ".cache" / "loadstone"
 def open_default(quantize: str, slots: int, cache_length: int, **settings: int) -> JaxEngine:
     """SmolLM2 with `quantize` none or int8 (weights and KV cache), as the server would run it."""
     choice = choose_model(DEFAULT_MODEL, None, "auto", default_model_path)
-    quantized = quantize == "int8"
     config = EngineConfig(
         slots=slots,
         cache_length=cache_length,
-        quantize_weights=quantized,
-        quantize_kv_cache=quantized,
+        weights=quantize,
+        quantize_kv_cache=quantize == "int8",
         **settings,
     )
     return open_engine(choice, config, frozenset(choice.spec.eos_ids), cache_dir=CACHE_DIR)

@@ -42,18 +42,18 @@ Program = Callable[[Parameters, Cache, Batch, np.ndarray], tuple[jax.Array, Cach
 
 @dataclass(frozen=True)
 class Kind:
-    """What is int8."""
+    """How weights are stored, and whether the cache is int8."""
 
     name: str
-    weights: bool
+    weights: str
     cache: bool
 
 
 KINDS = (
-    Kind("none", False, False),
-    Kind("int8 weights", True, False),
-    Kind("int8 KV", False, True),
-    Kind("int8", True, True),
+    Kind("none", "none", False),
+    Kind("int8 weights", "int8", False),
+    Kind("int8 KV", "none", True),
+    Kind("int8", "int8", True),
 )
 
 
@@ -128,7 +128,7 @@ def measure(
 ) -> Score:
     """Scores a text with one kind of weights and cache, on one device."""
     mesh = meshes.make_mesh(jax.devices()[:1], "model")
-    config = EngineConfig(1, window, quantize_weights=kind.weights, quantize_kv_cache=kind.cache)
+    config = EngineConfig(1, window, weights=kind.weights, quantize_kv_cache=kind.cache)
     backend = choose_backend(source.spec, mesh, config, cache_dir)
     places = meshes.parameter_shardings(source.spec, backend.form, mesh)
     parameters = load_parameters(source, source.spec, backend.form, backend.compute, places, 1)

@@ -44,7 +44,7 @@ def build_engine(options: argparse.Namespace, parts: Parts) -> JaxEngine:
         "cache_length": options.cache_length,
         "chunk": options.prefill_chunk,
         "steps": options.decode_steps,
-        "quantize_weights": weights,
+        "weights": weights,
         "quantize_kv_cache": cache,
         "sharding": options.sharding,
     }

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from server.models.catalogue import catalogue
+from server.quant.schemes import SCHEMES
 
 DEFAULT_CACHE = Path.home() / ".cache" / "loadstone"
 
@@ -22,11 +23,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def quantization(options: argparse.Namespace) -> tuple[bool, bool]:
-    """Whether weights and whether the KV cache are int8."""
-    whole = options.quantize == "int8"
+def quantization(options: argparse.Namespace) -> tuple[str, bool]:
+    """How weights are stored, and whether the KV cache is int8."""
     weights, cache = options.quantize_weights, options.quantize_kv_cache
-    return whole if weights is None else weights, whole if cache is None else cache
+    if cache is None:
+        cache = options.quantize == "int8"
+    return options.quantize if weights is None else weights, cache
 
 
 def _add_model(group: argparse._ArgumentGroup) -> None:
@@ -42,14 +44,21 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--load-format", choices=("auto", "dummy"), default="auto", help="dummy: random weights"
     )
-    group.add_argument("--quantize", choices=("none", "int8"), default="none")
-    for name in ("weights", "kv-cache"):
-        group.add_argument(
-            f"--quantize-{name}",
-            action=argparse.BooleanOptionalAction,
-            default=None,
-            help="default: as --quantize says",
-        )
+    group.add_argument(
+        "--quantize",
+        choices=SCHEMES,
+        default="none",
+        help="how weights are stored; int8 stores the KV cache so, too",
+    )
+    group.add_argument(
+        "--quantize-weights", choices=SCHEMES, help="weights alone; default: as --quantize says"
+    )
+    group.add_argument(
+        "--quantize-kv-cache",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="int8; default: as --quantize says",
+    )
 
 
 def _add_engine(group: argparse._ArgumentGroup) -> None:

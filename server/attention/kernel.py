@@ -3,12 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from server.attention.rows import Attend, Rows
+from server.attention.rows import Attend, Rows, Scores
 from server.kernels import cpu
 from server.quant.kv import KV
 
 
-def attend_in_kernel(rows: Rows, length: int, span: int, scale: float) -> Attend:
+def attend_in_kernel(rows: Rows, length: int, span: int, scores: Scores) -> Attend:
     """`Attention`; needs no `span`."""
     slots = rows.slots
     if slots is None:
@@ -17,7 +17,7 @@ def attend_in_kernel(rows: Rows, length: int, span: int, scale: float) -> Attend
     def attend(qkv: jax.Array, entry: KV) -> tuple[jax.Array, KV]:
         arrays, kind = jax.tree.flatten(entry)  # k, v and for int8 their scales
         out, *arrays = cpu.attention(
-            qkv, rows.cos, rows.sin, rows.starts, rows.lengths, slots, arrays, scale
+            qkv, rows.cos, rows.sin, rows.starts, rows.lengths, slots, arrays, scores.scale
         )
         return out, jax.tree.unflatten(kind, arrays)
 

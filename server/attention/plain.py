@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from server.attention.prefill import attend_chunk
-from server.attention.rows import Attend, Rows
+from server.attention.rows import Attend, Rows, Scores
 from server.quant import kv
 from server.quant.kv import KV
 
@@ -21,7 +21,7 @@ class PlainAttention:
 
     decode: DecodeAttention
 
-    def __call__(self, rows: Rows, length: int, span: int, scale: float) -> Attend:
+    def __call__(self, rows: Rows, length: int, span: int, scores: Scores) -> Attend:
         """See `Attention`."""
         tokens = rows.cos.shape[1]
         offsets = jnp.arange(tokens, dtype=jnp.int32)
@@ -47,7 +47,7 @@ class PlainAttention:
                 # The token overwrites exactly the position that leaves its window: write, then
                 # read once.
                 entry = kv.write(entry, new, slots, index)
-                out = self.decode(q[:, 0], kv.read(entry, None, span), count, scale)
+                out = self.decode(q[:, 0], kv.read(entry, None, span), count, scores.scale)
                 return masked(out[:, None]), entry
 
             return decode
@@ -58,7 +58,7 @@ class PlainAttention:
         def read_chunk(qkv: jax.Array, entry: KV) -> tuple[jax.Array, KV]:
             q, new = split(qkv, entry)
             old = kv.read(entry, slots, span)
-            out = attend_chunk(q, old, new, sees_old, sees_chunk, scale)
+            out = attend_chunk(q, old, new, sees_old, sees_chunk, scores.scale)
             return masked(out), kv.write(entry, _after(new, out), slots, index)
 
         return read_chunk

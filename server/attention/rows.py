@@ -26,19 +26,29 @@ class Rows:
     sin: Float[Array, "N T H/2"]
 
 
+@dataclass(frozen=True)
+class Scores:
+    """How a query scores a key: q . k * scale - slope * distance.
+
+    `slopes` [K][G], ALiBi's, one for each query head; None where positions are told otherwise.
+    """
+
+    scale: float
+    slopes: tuple[tuple[float, ...], ...] | None = None
+
+
 Attend = Callable[[jax.Array, KV], tuple[jax.Array, KV]]
 
 
 class Attention(Protocol):
     """One form of attention."""
 
-    def __call__(self, rows: Rows, length: int, span: int, scale: float) -> Attend:
+    def __call__(self, rows: Rows, length: int, span: int, scores: Scores) -> Attend:
         """A function for every layer that reads these rows: (qkv, cache) -> (out, cache).
 
         qkv [N,T,K,G+2,H] holds, before rotation, the G queries of each key/value head, its key and
         its value. out [N,T,K,G,H] is zero where there is no token. The cache comes back with the
-        tokens in it. A token sees the last `length` positions, itself included; scores are times
-        `scale`. `span` (static) bounds the cache indices that are read: every live index of the
-        rows before (prefill) or after (decode) the write lies below it; 0 means that nothing was
-        there before.
+        tokens in it. A token sees the last `length` positions, itself included. `span` (static)
+        bounds the cache indices that are read: every live index of the rows before (prefill) or
+        after (decode) the write lies below it; 0 means that nothing was there before.
         """

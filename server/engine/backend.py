@@ -51,7 +51,7 @@ def choose_backend(
     platform = mesh.devices.flat[0].platform
     if platform != "cpu":
         compute = jnp.bfloat16
-        form: Form = Int8Form(Int8) if config.quantize_weights else DenseForm(compute)
+        form: Form = Int8Form(Int8) if config.weights == "int8" else DenseForm(compute)
         operations = Operations(PlainAttention(attend_einsum))
         return Backend(compute, form, _cache_type(config, compute), operations)
     if mesh.size > 1:
@@ -73,11 +73,11 @@ def cpu_backend(
     """The forms for CPUs, with our kernel or in plain XLA."""
     cache = _cache_type(config, jnp.float32)
     if kernel:
-        packed: Form = PackedInt8Form() if config.quantize_weights else PackedDenseForm()
+        packed: Form = PackedInt8Form() if config.weights == "int8" else PackedDenseForm()
         operations = Operations(attend_in_kernel, cpu.norm, cpu.gate, cpu.argmax)
         return Backend(jnp.float32, packed, cache, operations, reads_live=True)
     report(f"CPU kernel not used ({reason}); plain XLA instead")
-    plain: Form = Int8Form(TwoTermInt8) if config.quantize_weights else DenseForm(jnp.float32)
+    plain: Form = Int8Form(TwoTermInt8) if config.weights == "int8" else DenseForm(jnp.float32)
     return Backend(jnp.float32, plain, cache, Operations(PlainAttention(attend_reduce)))
 
 

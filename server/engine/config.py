@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from server.engine.mesh import SHARDINGS
 from server.engine.protocol import PrefillSize
+from server.quant.schemes import SCHEMES
 
 SMALLEST_SPAN = 128
 SMALLEST_CHUNK = 32
@@ -17,13 +18,14 @@ class EngineConfig:
     cache_length: positions a slot keeps; the window of rolling attention.
     chunk: prompt tokens read in one dispatch: of one prompt, or of several short ones.
     steps: decode steps in one dispatch.
+    weights: how weights are stored, one of SCHEMES.
     """
 
     slots: int
     cache_length: int = 1024
     chunk: int = 512
     steps: int = 1
-    quantize_weights: bool = False
+    weights: str = "none"
     quantize_kv_cache: bool = False
     sharding: str = "model"
 
@@ -31,6 +33,8 @@ class EngineConfig:
         for name in ("slots", "cache_length", "chunk", "steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1")
+        if self.weights not in SCHEMES:
+            raise ValueError(f"weights are {self.weights!r}; allowed: {', '.join(SCHEMES)}")
         if self.sharding not in SHARDINGS:
             raise ValueError(f"sharding is {self.sharding!r}; allowed: {', '.join(SHARDINGS)}")
 

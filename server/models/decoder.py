@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32
 
-from server.attention.rows import Attend, Rows
+from server.attention.rows import Attend, Rows, Scores
 from server.models.operations import Operations
 from server.models.parameters import Layer, Parameters
 from server.models.rope import rotation
@@ -47,7 +47,7 @@ def forward(
     rotated = rotation(spec, batch.starts[:, None] + offsets)
     rows = Rows(batch.starts, batch.lengths, batch.slots, *rotated)
     length = cache[0].k.shape[2]
-    attend = operations.attention(rows, length, span, spec.head_dim**-0.5)
+    attend = operations.attention(rows, length, span, Scores(spec.head_dim**-0.5))
     x = parameters.embedding[batch.tokens].astype(parameters.final_norm.dtype)
     # Idle rows and padding stay zero through every layer: the CPU kernel skips zero rows.
     x = jnp.where((offsets < batch.lengths[:, None])[..., None], x, jnp.zeros_like(x))

@@ -11,7 +11,7 @@ import pytest
 from server.attention.decode import attend_einsum, attend_reduce
 from server.attention.kernel import attend_in_kernel
 from server.attention.plain import PlainAttention
-from server.attention.rows import Attention, Rows
+from server.attention.rows import Attention, Rows, Scores
 from server.kernels import build
 from server.quant import kv
 
@@ -92,7 +92,7 @@ class Rig:
 
     def _run(self, qkv, cos, sin, starts, lengths, slots, cache, decoding, span):
         rows = Rows(starts, lengths, None if decoding else slots, cos, sin)
-        return self.form(rows, self.length, span, SCALE)(qkv, cache)
+        return self.form(rows, self.length, span, Scores(SCALE))(qkv, cache)
 
     def _remember(self, slot: int, at: int, vectors: np.ndarray, angles: np.ndarray) -> None:
         key, value = turn(vectors[:, -2:-1], angles)[:, 0], vectors[:, -1]

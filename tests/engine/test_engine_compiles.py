@@ -42,7 +42,7 @@ def test_the_counter_counts() -> None:
         {"cache_length": 256, "chunk": 128},
         {"steps": 3},
         {"slots": 8, "devices": 8, "sharding": "batch"},
-        {"name": "many", "devices": 8, "quantize_weights": True, "quantize_kv_cache": True},
+        {"name": "many", "devices": 8, "weights": "int8", "quantize_kv_cache": True},
     ],
     ids=str,
 )

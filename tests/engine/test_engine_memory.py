@@ -16,7 +16,7 @@ from server.engine.open import HEADROOM, ModelChoice, open_engine
 from server.weights.dummy import dummy_shapes
 from tests.models.tiny import Tensors
 
-INT8 = {"quantize_weights": True, "quantize_kv_cache": True}
+INT8 = {"weights": "int8", "quantize_kv_cache": True}
 BIG = EngineConfig(slots=1000, cache_length=64, chunk=16)
 
 
@@ -38,7 +38,7 @@ def memory_of(plan: EnginePlan) -> MemoryPlan:
     [
         ("llama", {}),
         ("llama", INT8),
-        ("uneven", {"quantize_weights": True}),
+        ("uneven", {"weights": "int8"}),
         ("many", {"devices": 8}),
         ("many", {"devices": 8, **INT8}),
         ("uneven", {"devices": 8, **INT8}),
@@ -62,7 +62,7 @@ def test_the_plan_is_what_the_arrays_take(engines: Callable, name: str, settings
         {"cache_length": 256, "chunk": 256},
         {"cache_length": 256, "chunk": 64},
         {"cache_length": 256, "chunk": 64, "devices": 2, "sharding": "batch"},
-        {"name": "many", "devices": 8, "quantize_weights": True, "quantize_kv_cache": True},
+        {"name": "many", "devices": 8, "weights": "int8", "quantize_kv_cache": True},
     ],
     ids=str,
 )

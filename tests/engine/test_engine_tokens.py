@@ -88,7 +88,7 @@ def test_a_chunk_may_be_any_part_of_the_prompt(engines: Callable) -> None:
 
 
 @pytest.mark.parametrize("name", ["many", "uneven"])
-@pytest.mark.parametrize("settings", [{}, {"quantize_weights": True, "quantize_kv_cache": True}])
+@pytest.mark.parametrize("settings", [{}, {"weights": "int8", "quantize_kv_cache": True}])
 def test_sharding_the_model_changes_no_token(
     engines: Callable, tensors: dict[str, Tensors], name: str, settings: dict
 ) -> None:
@@ -106,7 +106,7 @@ def test_sharding_the_model_changes_no_token(
 def test_int8_is_the_plain_model_over_rounded_values(
     engines: Callable, tensors: dict[str, Tensors], weights: bool, cache: bool
 ) -> None:
-    engine = engines(quantize_weights=weights, quantize_kv_cache=cache)
+    engine = engines(weights="int8" if weights else "none", quantize_kv_cache=cache)
     source = dequantized(tensors["llama"]) if weights else tensors["llama"]
     said = generate(engine, ASKS, ahead=1)
     for ask in ASKS:

@@ -168,7 +168,7 @@ def test_the_kernel_makes_no_difference(model: Callable, name: str) -> None:
         pytest.skip(f"no CPU kernel: {reason}")
     tokens = tokens_of(24)
     for weights in (False, True):
-        config = EngineConfig(slots=1, quantize_weights=weights)
+        config = EngineConfig(slots=1, weights="int8" if weights else "none")
         kernel: Backend = cpu_backend(config, kernel=True)
         plain = whole(model(name, weights=weights), tokens)
         assert np.abs(whole(model(name, backend=kernel), tokens) - plain).max() <= 5e-3

@@ -163,7 +163,8 @@ def load(
 ) -> Model:
     """A model in plain XLA unless `backend` says otherwise; `weights` and `cache`: int8 or not."""
     spec = source.spec
-    config = EngineConfig(slots=1, quantize_weights=weights, quantize_kv_cache=cache)
+    scheme = "int8" if weights else "none"
+    config = EngineConfig(slots=1, weights=scheme, quantize_kv_cache=cache)
     backend = backend or cpu_backend(config, kernel=False)
     mesh = meshes.make_mesh(jax.devices()[:devices], sharding)
     parameters = load_parameters(
