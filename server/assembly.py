@@ -10,6 +10,7 @@ import jax
 from server import options as command_line
 from server.engine.config import EngineConfig
 from server.engine.engine import JaxEngine
+from server.engine.memory import DoesNotFitError
 from server.engine.open import ModelChoice, choose_model, open_engine
 from tokenization import (
     Tokenizer,
@@ -18,6 +19,16 @@ from tokenization import (
     load_tokenizer,
     verify_checksum,
 )
+
+# What is not of this file is for those whose only door this is.
+__all__ = [
+    "DoesNotFitError",
+    "JaxEngine",
+    "Parts",
+    "Progress",
+    "build_engine",
+    "choose_parts",
+]
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,8 @@ def build_engine(options: argparse.Namespace, parts: Parts) -> JaxEngine:
     settings = {
         "cache_length": options.cache_length,
         "chunk": options.prefill_chunk,
+        "prefill_rows": options.prefill_rows,
+        "row_tokens": options.prefill_row_tokens,
         "steps": options.decode_steps,
         "weights": weights,
         "quantize_kv_cache": cache,

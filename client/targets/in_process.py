@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from client.errors import NotReadyError, UsageError
+from client.errors import DoesNotFitError, NotReadyError, UsageError
 from client.targets.exchange import OK, TIMEOUT, Answer, Exchange, Piece
 from client.targets.settings import TargetSettings
 from client.workloads.prompt import Prompt
 
 if TYPE_CHECKING:
+    from server.assembly import JaxEngine
+    from server.engine.protocol import PrefillChunk
     from server.scheduler import EngineLoop, Event, Request
 
 
@@ -30,22 +32,10 @@ class InProcessTarget:
 
     async def open(self, report: Callable[[str], None]) -> None:
         """Loads and compiles the engine; see `Target.open`."""
-        try:
-            # Here and not above: the client is used without JAX.
-            from server import options as command_line
-            from server.assembly import build_engine, choose_parts
-            from server.scheduler import EngineLoop
-        except ImportError as error:
-            raise UsageError(
-                f"--backend in-process needs the server extra ({error}): pip install "
-                "'loadstone[server]'"
-            ) from error
         self._loop = asyncio.get_running_loop()
-        try:
-            options = command_line.parse(shlex.split(self._settings.engine))
-            engine = build_engine(options, choose_parts(options))
-        except (ValueError, OSError) as error:
-            raise NotReadyError(f"the engine cannot be built: {error}") from error
+        engine = load_engine(shlex.split(self._settings.engine))
+        from server.scheduler import EngineLoop
+
         self._vocabulary = engine.shape.vocab
         self._engine = EngineLoop(engine, self._sink)
         self._engine.start()
@@ -119,6 +109,46 @@ class InProcessTarget:
             if event.end is not None and not ended.done():
                 exchange.end(now, *_outcome(event.end))
                 ended.set_result(None)
+
+
+def import_server() -> None:
+    """Loads the server's libraries, which takes seconds. Raises `UsageError` without them."""
+    try:
+        # Here and not above: the client is used without JAX.
+        from server import assembly  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"an engine in this process needs the server extra ({error}): pip install "
+            "'loadstone[server]'"
+        ) from error
+
+
+def load_engine(words: Sequence[str]) -> "JaxEngine":
+    """An engine as the server's options describe it, loaded and compiled.
+
+    Raises `UsageError` without the server's libraries, `DoesNotFitError` for a setting that the
+    engine refuses for want of memory, `NotReadyError` for any other that it cannot be built with.
+    """
+    import_server()
+    from server import assembly
+    from server import options as command_line
+
+    try:
+        options = command_line.parse(list(words))
+        return assembly.build_engine(options, assembly.choose_parts(options))
+    except assembly.DoesNotFitError as error:
+        raise DoesNotFitError(str(error)) from error
+    except (ValueError, OSError) as error:
+        raise NotReadyError(f"the engine cannot be built: {error}") from error
+
+
+def greedy_chunk(
+    slot: int, tokens: Sequence[int], start: int, *, last: bool, max_tokens: int
+) -> "PrefillChunk":
+    """What an engine reads of a prompt whose answer ends after `max_tokens` and no earlier."""
+    from server.engine.protocol import PrefillChunk
+
+    return PrefillChunk(slot, tokens, start, last, max_tokens=max_tokens, ignore_eos=True)
 
 
 def _outcome(end: Any) -> tuple[str, str]:

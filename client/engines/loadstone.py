@@ -1,0 +1,162 @@
+"""Our own engine, without scheduler and server: as many slots as rows, one dispatch ahead."""
+
+import os
+from collections.abc import Sequence
+from importlib.metadata import version
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from client.engines.ask import GENERATE, Ask
+from client.engines.engine import ColdStart, DoesNotFit, Engine, Facts, Made, Unavailable
+from client.errors import DoesNotFitError, UsageError
+from client.targets.in_process import greedy_chunk, import_server, load_engine
+
+if TYPE_CHECKING:
+    from client.targets.in_process import JaxEngine
+
+_LIBRARIES = ("jax", "jaxlib", "numpy")
+_GRANULE = 16  # positions that a cache length is rounded up to
+# Tokens read in one dispatch: enough to fill a chip, and a bound on its scratch memory.
+_MOST_READ = 4096
+# Of a GPU's memory; JAX leaves a quarter by default, and a sweep goes to the end of it.
+_GPU_SHARE = "0.92"
+
+
+def open_engine(ask: Ask) -> Engine:
+    """Loads and compiles. `Unavailable` without the server's libraries, `DoesNotFit` when the
+    engine refuses the setting."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", _GPU_SHARE)
+    began = perf_counter()
+    try:
+        import_server()
+        imported = perf_counter()
+        engine = load_engine(server_options(ask))
+    except UsageError as error:
+        raise Unavailable(str(error)) from error
+    except DoesNotFitError as error:
+        raise DoesNotFit(str(error)) from error
+    taken, compiled = perf_counter() - imported, engine.compile_seconds
+    return Slots(engine, ask.attention, ColdStart(imported - began, taken - compiled, compiled))
+
+
+class Slots:
+    """Generation: the prompts in as few prefill dispatches as they fit in, then steps."""
+
+    def __init__(self, engine: "JaxEngine", attention: str, cold: ColdStart) -> None:
+        self._engine = engine
+        self._attention = attention
+        self.cold = cold
+
+    def facts(self) -> Facts:
+        """See `Engine`."""
+        summary, spec = self._engine.summary, self._engine.model
+        return Facts(
+            device=summary.device_kind,
+            devices=summary.devices,
+            attention=self._attention,
+            versions=_versions(),
+            parameters=summary.parameters,
+            sizes={
+                "layers": spec.layers,
+                "heads": spec.heads,
+                "head_dim": spec.head_dim,
+                "hidden": spec.hidden,
+                "vocab": spec.vocab,
+            },
+            weight_bytes=summary.weight_bytes,
+            step_weight_bytes=summary.step_weight_bytes,
+            cache_bytes_per_position=summary.cache_bytes_per_position,
+            temporary_bytes=self._engine.temporaries,
+        )
+
+    def generate(self, prompts: Sequence[Sequence[int]], new: int) -> Made:
+        """See `Engine`. The next dispatch is under way before the last one's tokens are read."""
+        rows: list[list[int]] = [[] for _ in prompts]
+        stamps: list[float] = []
+        under_way = self._read(prompts, new)
+        asked = 1
+        while under_way:
+            following = []
+            if asked < new:
+                following.append(self._engine.decode())
+                asked += self._engine.config.steps
+            for step in under_way:
+                for token in step.tokens():
+                    rows[token.slot].append(token.token_id)
+            stamps += [perf_counter()] * (len(rows[0]) - len(stamps))
+            under_way = following
+        short = [slot for slot, row in enumerate(rows) if len(row) != new]
+        if short:
+            raise RuntimeError(f"{len(short)} of {len(rows)} rows do not have {new} tokens")
+        return Made(stamps, rows[0])
+
+    def window(self, rows: Sequence[Sequence[int]]) -> Any:
+        """See `Engine`."""
+        raise NotImplementedError("slots have a cache; passes without one are of `Passes`")
+
+    advance = loss = window
+
+    def reset_peak(self) -> bool:
+        """See `Engine`."""
+        return False
+
+    def peak_bytes(self) -> int | None:
+        """See `Engine`."""
+        return self._engine.peak_bytes
+
+    def _read(self, prompts: Sequence[Sequence[int]], new: int) -> list[Any]:
+        """Dispatches all prompts, as many rows together as the engine takes."""
+        shape = self._engine.shape
+        size = shape.prefill_size(min(max(map(len, prompts)), shape.chunk))
+        steps = []
+        for first in range(0, len(prompts), size.rows):
+            group = range(first, min(first + size.rows, len(prompts)))
+            for start in range(0, max(len(prompts[slot]) for slot in group), size.tokens):
+                end = start + size.tokens
+                chunks = [
+                    greedy_chunk(
+                        slot,
+                        prompts[slot][start:end],
+                        start,
+                        last=end >= len(prompts[slot]),
+                        max_tokens=new,
+                    )
+                    for slot in group
+                    if start < len(prompts[slot])
+                ]
+                steps.append(self._engine.prefill(chunks))
+        return steps
+
+
+def server_options(ask: Ask) -> list[str]:
+    """The point in the words of the server's command line."""
+    model = ask.model
+    words = ["--model", model.config or model.checkpoint or ""]
+    words += ["--load-format", "auto" if model.config is None else "dummy"]
+    words += ["--quantize", ask.kind]
+    if ask.task == GENERATE:
+        words += _slot_options(ask)
+    if ask.platform is not None:
+        words += ["--platform", ask.platform]
+    if ask.cache_dir is not None:
+        words += ["--cache-dir", ask.cache_dir]
+    return [*words, *ask.options]
+
+
+def _slot_options(ask: Ask) -> list[str]:
+    longest = max(ask.prompts)
+    row = min(longest, _MOST_READ)
+    rows = min(ask.batch, _MOST_READ // row)
+    cache_length = -(-(longest + ask.new_tokens) // _GRANULE) * _GRANULE
+    sizes = {
+        "--batch-size": ask.batch,
+        "--cache-length": cache_length,
+        "--prefill-chunk": row * rows,
+        "--prefill-rows": rows,
+        "--prefill-row-tokens": row,
+    }
+    return [word for name, value in sizes.items() for word in (name, str(value))]
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _LIBRARIES}
