@@ -18,8 +18,8 @@ class Facts:
     """What an engine says of itself. Bytes are those of all devices together; None: not known.
 
     device: such as cpu or NVIDIA H100. attention: the form that runs. parameters: of the model,
-    tied ones once. sizes: layers, heads, head_dim, hidden, vocab, and window where attention
-    has one.
+    tied ones once. sizes: layers, heads, head_dim, hidden, vocab, tied (1: head and embedding
+    are one), and window where attention has one.
     """
 
     device: str

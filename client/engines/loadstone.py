@@ -62,6 +62,7 @@ class Slots:
                 "head_dim": spec.head_dim,
                 "hidden": spec.hidden,
                 "vocab": spec.vocab,
+                "tied": int(spec.tied),
             },
             weight_bytes=summary.weight_bytes,
             step_weight_bytes=summary.step_weight_bytes,

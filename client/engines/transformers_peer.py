@@ -88,19 +88,20 @@ class Transformers:
         heads = config.num_attention_heads
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
         kv_heads = getattr(config, "num_key_value_heads", None) or heads
+        table, head = model.get_input_embeddings(), model.get_output_embeddings()
+        tied = head is not None and head.weight is table.weight
         sizes = {
             "layers": config.num_hidden_layers,
             "heads": heads,
             "head_dim": head_dim,
             "hidden": config.hidden_size,
             "vocab": config.vocab_size,
+            "tied": int(tied),
         }
         window = getattr(config, "sliding_window", None)
         # Quantized weights hold several parameters in a byte.
         weights = {id(each): each for each in model.parameters()}.values()
         held = sum(each.nbytes for each in weights)
-        table, head = model.get_input_embeddings(), model.get_output_embeddings()
-        tied = head is not None and head.weight is table.weight
         return Facts(
             device=self._torch.cuda.get_device_name() if self._device == "cuda" else "cpu",
             devices=1,
