@@ -73,12 +73,14 @@ def attention(
     slots: Int32[Array, " N"],
     cache: Sequence[jax.Array],
     scale: float,
+    slopes: Sequence[Sequence[float]] | None = None,
 ) -> tuple[jax.Array, ...]:
     """Turns, attends and writes: out [N,T,K,G,H] float32, then the arrays of the cache.
 
-    What goes in is as in `server.attention.rows`. `cache` is k, v [B,K,S,H] float32, or int8 with
-    k_scale, v_scale [B,K,S] behind them; it is written in place where XLA may (donated and not used
-    again). No two rows name one slot, and T is at most S. ValueError unless `attention_fits`.
+    What goes in is as in `server.attention.rows`, `slopes` [K][G] too. `cache` is k, v [B,K,S,H]
+    float32, or int8 with k_scale, v_scale [B,K,S] behind them; it is written in place where XLA may
+    (donated and not used again). No two rows name one slot, and T is at most S. ValueError unless
+    `attention_fits`.
     """
     rows, tokens, heads, vectors, head = qkv.shape
     if not attention_fits((vectors - 2) * heads, heads, head) or tokens > cache[0].shape[2]:
@@ -95,7 +97,10 @@ def attention(
         input_output_aliases={6 + i: 1 + i for i in range(len(cache))},
     )
     floats = (x.astype(jnp.float32) for x in (qkv, cos, sin))
-    return tuple(call(*floats, starts, lengths, slots, *cache, scale=np.float32(scale)))
+    settings: dict[str, Any] = {"scale": np.float32(scale)}
+    if slopes is not None:
+        settings["slopes"] = np.asarray(slopes, np.float32).reshape(heads * (vectors - 2))
+    return tuple(call(*floats, starts, lengths, slots, *cache, **settings))
 
 
 def norm(x: Float[Array, "... D"], weight: Float[Array, " D"], eps: float) -> Float32[Array, "..."]:
