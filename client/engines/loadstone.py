@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from client.engines.ask import GENERATE, Ask
 from client.engines.engine import ColdStart, DoesNotFit, Engine, Facts, Made, Unavailable
 from client.errors import DoesNotFitError, UsageError
-from client.targets.in_process import greedy_chunk, import_server, load_engine
+from client.targets.in_process import LocalEngine, greedy_chunk, import_server
 
 if TYPE_CHECKING:
     from client.targets.in_process import JaxEngine
@@ -30,7 +30,7 @@ def open_engine(ask: Ask) -> Engine:
     try:
         import_server()
         imported = perf_counter()
-        engine = load_engine(server_options(ask))
+        engine = LocalEngine(server_options(ask)).engine
     except UsageError as error:
         raise Unavailable(str(error)) from error
     except DoesNotFitError as error:

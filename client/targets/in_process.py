@@ -6,9 +6,13 @@ The one door from the client to the server's rooms.
 import asyncio
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import count
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from client.errors import DoesNotFitError, NotReadyError, UsageError
 from client.targets.exchange import OK, TIMEOUT, Answer, Exchange, Piece
@@ -24,8 +28,10 @@ if TYPE_CHECKING:
 class InProcessTarget:
     """Requests go to the scheduler as token ids and come back as its events."""
 
-    def __init__(self, settings: TargetSettings) -> None:
+    def __init__(self, settings: TargetSettings, engine: "LocalEngine | None" = None) -> None:
+        """`engine`: one that is open; else the settings say what to open."""
         self._settings = settings
+        self._local = engine
         self._ids = count()
         self._open: dict[Request, tuple[Exchange, asyncio.Future[None]]] = {}
         self._engine: EngineLoop | None = None
@@ -33,11 +39,9 @@ class InProcessTarget:
     async def open(self, report: Callable[[str], None]) -> None:
         """Loads and compiles the engine; see `Target.open`."""
         self._loop = asyncio.get_running_loop()
-        engine = load_engine(shlex.split(self._settings.engine))
-        from server.scheduler import EngineLoop
-
-        self._vocabulary = engine.shape.vocab
-        self._engine = EngineLoop(engine, self._sink)
+        local = self._local or LocalEngine(shlex.split(self._settings.engine))
+        self._vocabulary = local.vocabulary
+        self._engine = local.loop(self._sink)
         self._engine.start()
 
     def build(self, prompt: Prompt) -> "Request":
@@ -50,7 +54,8 @@ class InProcessTarget:
                 f"{self._vocabulary}: is --tokenizer the model's?"
             )
         settings, number = self._settings, next(self._ids)
-        sampling = Sampling(settings.temperature, settings.top_k, settings.top_p, seed=number)
+        seed = number if prompt.seed is None else prompt.seed
+        sampling = Sampling(settings.temperature, settings.top_k, settings.top_p, seed=seed)
         return Request(
             number, prompt.token_ids, prompt.max_tokens, sampling, ignore_eos=settings.ignore_eos
         )
@@ -123,23 +128,71 @@ def import_server() -> None:
         ) from error
 
 
-def load_engine(words: Sequence[str]) -> "JaxEngine":
-    """An engine as the server's options describe it, loaded and compiled.
+class LocalEngine:
+    """An engine opened with options of `python -m server`; one target at a time may ask it.
 
-    Raises `UsageError` without the server's libraries, `DoesNotFitError` for a setting that the
-    engine refuses for want of memory, `NotReadyError` for any other that it cannot be built with.
+    Raises `UsageError` without the server extra, `DoesNotFitError` for a setting that it refuses
+    for want of memory, `NotReadyError` when it cannot be built for another reason. `engine` is for
+    those who drive it themselves.
     """
-    import_server()
-    from server import assembly
-    from server import options as command_line
 
+    def __init__(self, words: Sequence[str]) -> None:
+        import_server()
+        from server import assembly
+        from server import options as command_line
+
+        with _explained("the engine cannot be built"):
+            options = command_line.parse(list(words))
+            parts = assembly.choose_parts(options)
+            try:
+                self.engine: JaxEngine = assembly.build_engine(options, parts)
+            except assembly.DoesNotFitError as error:
+                raise DoesNotFitError(str(error)) from error
+        self.tokenizer = parts.tokenizer
+
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids it knows."""
+        return self.engine.shape.vocab
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What it is and holds, by the names of `server.engine.summary.EngineSummary`."""
+        return asdict(self.engine.summary)
+
+    def loop(self, sink: "Callable[[list[Event]], None]") -> "EngineLoop":
+        """A scheduler for it, not started."""
+        from server.scheduler import EngineLoop
+
+        for slot in range(self.engine.shape.slots):
+            self.engine.release(slot)  # whatever an earlier target left there
+        return EngineLoop(self.engine, sink)
+
+    def losses(self, window: int, chunk: int) -> Callable[[Sequence[int]], np.ndarray]:
+        """Reads up to `window` token ids from an empty cache, `chunk` at a time as a prompt is
+        read: the loss of each but the first in nats, float32. Raises `NotReadyError`."""
+        reading = self.engine.reading(window, chunk)
+
+        def losses(tokens: Sequence[int]) -> np.ndarray:
+            with _explained("the text cannot be read"):
+                return reading.losses(tokens)
+
+        return losses
+
+
+def quantization_schemes() -> tuple[str, ...]:
+    """The names of the ways that our engine stores weights."""
+    from server.quant.schemes import SCHEMES
+
+    return SCHEMES
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
     try:
-        options = command_line.parse(list(words))
-        return assembly.build_engine(options, assembly.choose_parts(options))
-    except assembly.DoesNotFitError as error:
-        raise DoesNotFitError(str(error)) from error
-    except (ValueError, OSError) as error:
-        raise NotReadyError(f"the engine cannot be built: {error}") from error
+        yield
+    except (ValueError, OSError, RuntimeError, NotImplementedError) as error:
+        raise NotReadyError(f"{what}: {error}") from error
 
 
 def greedy_chunk(
