@@ -20,7 +20,9 @@ from client.engines.tables import render
 from client.engines.trial import Trials, Worker, beyond, worker_command
 from client.engines.view import View
 from client.errors import UsageError
+from client.report import make_page
 from client.results.host import describe_host
+from client.results.page.sources import read_sources
 from client.results.store import prepare
 from client.sweeping import state as states
 from client.sweeping.cell import Status
@@ -63,8 +65,10 @@ def run(options: OfflineOptions, command: str, worker: Worker | None = None) -> 
         trials = Trials(options, models, state.peaks, folder, processes, worker)
         state, interrupted = _Filling(options, folder, trials, show).fill(state)
     print(show.tables(state), flush=True)
-    if options.showing.plot is not None:
-        _say(f"page: {write_page(options, folder)}")
+    page = options.page
+    if page is not None:
+        make_page([folder / OFFLINE.file, *options.showing.quality], page)
+        _say(f"page: {page}")
     if interrupted:
         _say(f"interrupted; to go on: {command}")
         return INTERRUPTED
@@ -86,6 +90,7 @@ class _Showing:
     def of(cls, options: OfflineOptions, models: dict[str, Model]) -> Self:
         """Reads what is to lie beside; raises `UsageError` before anything is measured."""
         showing, what = options.showing, options.measuring
+        read_sources(showing.quality)
         earlier = None if showing.against is None else read_earlier(showing.against, what)
         estimates = {} if showing.estimates is None else load_estimates(showing.estimates)
         return cls(options, tuple(models.values()), earlier, estimates)

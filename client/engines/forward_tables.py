@@ -1,6 +1,7 @@
 """Tables of `uncached-forward`: seconds a minibatch, over batch sizes and contexts."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import groupby
 
 from client.engines.entry import Entry
@@ -83,15 +84,11 @@ def _page(view: View, model: str) -> list[str]:
     for group in _by_kind(view):
         for variant in group:
             title = f"{variant.engine} {variant.kind}: Time Taken (seconds), {variant.attention}"
-            lines += _page_grid(
-                view, model, title, lambda b, c, v=variant: _taken(view, model, v, b, c)
-            )
+            lines += _page_grid(view, model, title, partial(_taken, view, model, variant))
         for variant in group[1:]:
             title = f"{variant.engine} {variant.kind}: Speed up, {variant.attention}"
             pair = (group[0], variant)
-            lines += _page_grid(
-                view, model, title, lambda b, c, p=pair: _pair(view, model, p, b, c)
-            )
+            lines += _page_grid(view, model, title, partial(_pair, view, model, pair))
     return lines + _page_kinds(view, model)
 
 

@@ -7,8 +7,8 @@ the bandwidth. FLOPs of a pass over B rows of T tokens, a multiplication and an 
     2 * B * T * (parameters of the layers) + 2 * B * heads * H * layers * seen + 2 * rows * V * D
 
 seen: twice (scores and values) the query-key pairs of a row that a causal mask leaves, that is
-T * T for a whole context and 2 T W - W * W for a window of W < T tokens. rows: those that go
-through the head, B for the next token alone and B * T for the loss.
+T (T + 1) for a whole context and 2 T W - W (W - 1) for a window of W < T tokens. rows: those that
+go through the head, B for the next token alone and B * T for the loss.
 """
 
 from dataclasses import dataclass
@@ -47,9 +47,8 @@ def pass_flops(sizes: dict[str, int], parameters: int, batch: int, tokens: int, 
     table = sizes["vocab"] * sizes["hidden"]
     tables = 1 if sizes.get("tied", 1) else 2
     window = sizes.get("window")
-    seen = tokens * tokens
-    if window is not None and window < tokens:
-        seen = 2 * tokens * window - window * window
+    reach = tokens if window is None else min(window, tokens)
+    seen = 2 * tokens * reach - reach * (reach - 1)
     weights = 2 * batch * tokens * (parameters - tables * table)
     attention = 2 * batch * sizes["heads"] * sizes["head_dim"] * sizes["layers"] * seen
     return weights + attention + 2 * scored * table

@@ -50,20 +50,23 @@ class Slots:
     def facts(self) -> Facts:
         """See `Engine`."""
         summary, spec = self._engine.summary, self._engine.model
+        sizes = {
+            "layers": spec.layers,
+            "heads": spec.heads,
+            "head_dim": spec.head_dim,
+            "hidden": spec.hidden,
+            "vocab": spec.vocab,
+            "tied": int(spec.tied),
+        }
+        if spec.sliding_window is not None:
+            sizes["window"] = spec.sliding_window
         return Facts(
             device=summary.device_kind,
             devices=summary.devices,
             attention=self._attention,
             versions=_versions(),
             parameters=summary.parameters,
-            sizes={
-                "layers": spec.layers,
-                "heads": spec.heads,
-                "head_dim": spec.head_dim,
-                "hidden": spec.hidden,
-                "vocab": spec.vocab,
-                "tied": int(spec.tied),
-            },
+            sizes=sizes,
             weight_bytes=summary.weight_bytes,
             step_weight_bytes=summary.step_weight_bytes,
             cache_bytes_per_position=summary.cache_bytes_per_position,

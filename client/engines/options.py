@@ -61,6 +61,13 @@ class OfflineOptions:
         digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
         return Path("runs") / f"offline-{self.measuring.preset}-{digest[:8]}"
 
+    @property
+    def page(self) -> Path | None:
+        """Where the page with charts goes, if there is one."""
+        if self.showing.plot is None and self.showing.quality:
+            return self.folder / "page.html"
+        return self.showing.plot
+
 
 def parse_offline(argv: Sequence[str]) -> OfflineOptions:
     """Reads the command line. Exits with status 2 and one line when it is wrong."""
@@ -244,7 +251,7 @@ def _add_shown(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--quality", type=Path, nargs="+", default=(), metavar="FILE",
-        help="records of python -m client.quality, for the chart of speed against quality",
+        help="records of python -m client.quality, for a page with speed against quality",
     )  # fmt: skip
     group.add_argument(
         "--plot", type=Path, metavar="FILE", help="an HTML page with charts (the report extra)"

@@ -36,7 +36,8 @@ def save_record(
 
 
 def _records(ask: Ask, runs: Sequence[dict[str, Any]]) -> list[Record]:
-    records, start = [], 0.0
+    records: list[Record] = []
+    start = 0.0
     for run in runs:
         arrivals = tuple((start + stamp, 1) for stamp in run["stamps"])
         for slot in range(ask.batch):

@@ -14,7 +14,7 @@ DEFINITIONS = (OURS, PAGE)
 class Showing:
     """definition: whose units and ratios. against: an earlier run, for ratios. estimates: a file of
     predictions. tdp_watts: of all devices, for energy that is not measured. quality: records of
-    `python -m client.quality`. plot: where a page with charts goes."""
+    `python -m client.quality`, for the page. plot: where a page with charts goes."""
 
     definition: str = OURS
     against: Path | None = None

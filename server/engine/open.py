@@ -172,7 +172,9 @@ def _within_reach(config: EngineConfig, spec: ModelSpec, report: Report) -> Engi
     if longest is None or config.cache_length <= longest:
         return config
     why = "positions" if longest == spec.position_limit else "as sliding window"
-    report(f"cache length {longest} instead of {config.cache_length}: the model has {longest} {why}")
+    report(
+        f"cache length {longest} instead of {config.cache_length}: the model has {longest} {why}"
+    )
     return replace(config, cache_length=longest)
 
 
