@@ -36,11 +36,12 @@ DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 TABLE = "table.md"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit status."""
+def main(argv: Sequence[str] | None = None, worker: Worker | None = None) -> int:
+    """Runs the command and returns its exit status. `worker`: as `run` has it."""
     words = list(sys.argv[1:] if argv is None else argv)
+    command = shlex.join(["python", "-m", "client.offline", *words])
     try:
-        return run(parse_offline(words), shlex.join(["python", "-m", "client.offline", *words]))
+        return run(parse_offline(words), command, worker)
     except (UsageError, OSError) as error:
         _say(f"error: {error}")
         return BAD_INPUT

@@ -54,7 +54,12 @@ class Measuring:
             raise UsageError(f"task: {', '.join(TASKS)}; got {self.task!r}")
         for name in ("models", "engines", "batch_sizes"):
             self._check_list(name)
-        for name in ("quantize", "attention") if LOADSTONE in self.engines else ():
+        kinds = {
+            LOADSTONE: ("quantize", "attention"),
+            TRANSFORMERS: ("transformers_kinds", "transformers_attention"),
+            TORCH_XLA: ("torch_xla_kinds",),
+        }
+        for name in (name for engine in self.engines for name in kinds.get(engine, ())):
             self._check_list(name)
         for name in ("batch_sizes", "prompts", "contexts"):
             if min(getattr(self, name), default=1) < 1:
@@ -65,6 +70,7 @@ class Measuring:
                 raise UsageError(f"{flag(name)}: {least} or more; got {getattr(self, name)}")
         if not (self.min_seconds >= 0 and math.isfinite(self.min_seconds)):
             raise UsageError(f"--min-seconds: 0 or more; got {self.min_seconds}")
+        assert self.variants, "every engine has a kind and an attention"
         limit = self.memory_limit_gib
         if limit is not None and not (limit > 0 and math.isfinite(limit)):
             raise UsageError(f"--memory-limit-gib: a number above 0; got {limit}")

@@ -76,7 +76,7 @@ def load_model(torch: Any, transformers: Any, ask: Ask, device: str) -> Any:
 class Transformers:
     """`generate` and plain forwards, greedy."""
 
-    def __init__(self, torch: Any, model: Any, device: str, cold: ColdStart) -> None:
+    def __init__(self, torch: Any, model: Any, device: Any, cold: ColdStart) -> None:
         self._torch = torch
         self._model = model
         self._device = device
@@ -103,7 +103,7 @@ class Transformers:
         weights = {id(each): each for each in model.parameters()}.values()
         held = sum(each.nbytes for each in weights)
         return Facts(
-            device=self._torch.cuda.get_device_name() if self._device == "cuda" else "cpu",
+            device=self.device_kind,
             devices=1,
             attention=str(getattr(config, "_attn_implementation", "-")),
             versions=_versions(),
@@ -164,6 +164,11 @@ class Transformers:
         """See `Engine`."""
         with self._torch.inference_mode():
             return float(self._model(input_ids=window, labels=window, use_cache=False).loss)
+
+    @property
+    def device_kind(self) -> str:
+        """Such as cpu or NVIDIA H100."""
+        return self._torch.cuda.get_device_name() if self._device == "cuda" else "cpu"
 
     def reset_peak(self) -> bool:
         """See `Engine`."""
