@@ -28,7 +28,8 @@ FLAGS = (
 )
 INSTRUCTIONS = ("fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni")
 TARGETS = (
-    *("int8_product", "f32_product", "attention", "uncached_attention", "norm", "gate", "argmax"),
+    *("int8_product", "f32_product", "attention", "uncached_attention"),
+    *("norm", "layer_norm", "silu", "gelu", "relu", "argmax"),
 )
 COMPILE_SECONDS = 120.0
 _REGISTERING = threading.Lock()

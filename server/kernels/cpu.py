@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Float32, Int32, UInt8
 LANES = 16  # outputs in one register
 MAX_HEAD_DIM = 256
 BLOCK = 64  # positions that prefill attention lays out together
+ACTIVATIONS = {"silu": "silu", "gelu-tanh": "gelu", "relu": "relu"}
 MAX_INPUTS = 65536  # 255 * 127 of each add up within an int32
 
 
@@ -138,12 +139,24 @@ def norm(x: Float[Array, "... D"], weight: Float[Array, " D"], eps: float) -> Fl
     return out.reshape(x.shape)
 
 
-def gate(x: Float[Array, "... 2 F"]) -> Float32[Array, "... F"]:
-    """silu(x[..., 0, :]) * x[..., 1, :]."""
-    outer, width = x.shape[:-2], x.shape[-1]
+def layer_norm(
+    x: Float[Array, "... D"], weight: Float[Array, " D"], bias: Float[Array, " D"], eps: float
+) -> Float32[Array, "... D"]:
+    """(x - mean(x)) / sqrt(variance(x) + eps) * weight + bias."""
+    rows = x.astype(jnp.float32).reshape(-1, x.shape[-1])
+    call = jax.ffi.ffi_call("loadstone_layer_norm", jax.ShapeDtypeStruct(rows.shape, jnp.float32))
+    floats = (array.astype(jnp.float32) for array in (weight, bias))
+    out = call(rows, *floats, epsilon=np.float32(eps))
+    return out.reshape(x.shape)
+
+
+def activate(x: Float[Array, "... P F"], activation: str) -> Float32[Array, "... F"]:
+    """activation(x[.., 0, :]), times x[.., 1, :] where P is 2; one of ACTIVATIONS."""
+    outer, (parts, width) = x.shape[:-2], x.shape[-2:]
     rows = math.prod(outer)
-    call = jax.ffi.ffi_call("loadstone_gate", jax.ShapeDtypeStruct((rows, width), jnp.float32))
-    return call(x.astype(jnp.float32).reshape(rows, 2, width)).reshape(*outer, width)
+    shape = jax.ShapeDtypeStruct((rows, width), jnp.float32)
+    call = jax.ffi.ffi_call(f"loadstone_{ACTIVATIONS[activation]}", shape)
+    return call(x.astype(jnp.float32).reshape(rows, parts, width)).reshape(*outer, width)
 
 
 def argmax(x: Float[Array, "B V"]) -> Int32[Array, " B"]:
