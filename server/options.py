@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from server.attention.names import IMPLEMENTATIONS
 from server.models.catalogue import catalogue
 from server.quant.schemes import SCHEMES
 
@@ -77,6 +78,12 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
         type=int,
         default=512,
         help="prompt tokens a dispatch: of one prompt, or of several short ones",
+    )
+    group.add_argument(
+        "--attention",
+        choices=IMPLEMENTATIONS,
+        default="flash",
+        help="flash: the fastest that the device has; reference: plain XLA",
     )
     group.add_argument("--decode-steps", type=int, default=1, help="decode steps a dispatch")
     group.add_argument(

@@ -18,8 +18,8 @@ from jaxtyping import Array, Float, Int32
 from server.attention.prefill import MASKED, Keys, mix, product, sees
 from server.attention.rows import Scores
 
-QUERIES = 128  # of each head in a block
-KEYS = 256
+QUERIES = 512  # of each head in a block
+KEYS = 512
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from server.engine import memory
 from server.engine import mesh as meshes
-from server.engine.backend import choose_backend
+from server.engine.backend import Backend, choose_backend
 from server.engine.config import EngineConfig
 from server.engine.engine import EnginePlan, JaxEngine
 from server.models.catalogue import catalogue
+from server.models.parameters import Parameters
 from server.models.spec import ModelSpec
 from server.weights.dummy import dummy_parameters, dummy_shapes
 from server.weights.gguf import GGUFSource
@@ -104,7 +106,7 @@ def open_engine(
     """
     devices = list(devices or jax.devices())
     if cache_dir is not None:
-        _use_compile_cache(cache_dir / "xla")
+        use_compile_cache(cache_dir)
     automatic = config is None
     if config is None:
         config = EngineConfig(slots=len(devices), **settings)
@@ -126,24 +128,33 @@ def open_engine(
         plan = replace(plan, config=replace(config, slots=slots))
     needed = memory.check_fit(spec.name, plan.config, plan_for, limit, granule)
     report(f"memory: {needed} per device, {limit / memory.GIB:.2f} GiB free")
+    return JaxEngine(plan, place_parameters(choice, backend, mesh, report), report)
+
+
+def place_parameters(
+    choice: ModelChoice, backend: Backend, mesh: Mesh, report: Report
+) -> Parameters:
+    """The weights, stored as the backend wants them, on the devices of the mesh."""
+    spec, form, compute = choice.spec, backend.form, backend.compute
     uneven = meshes.uneven_axes(spec, mesh)
     if uneven:
-        report(f"kept whole on each of {len(devices)} devices: {', '.join(uneven)}")
+        report(f"kept whole on each of {mesh.size} devices: {', '.join(uneven)}")
 
     def progress(done: int, of: int) -> None:
         if done % 8 == 0 or done == of:
             report(f"weights: layer {done}/{of}")
 
-    places = plan.parameter_shardings()
+    places = meshes.parameter_shardings(spec, form, mesh)
+    blocks = meshes.mlp_blocks(spec, mesh)
     if choice.source is None:
-        parameters = dummy_parameters(
-            spec, backend.form, backend.compute, places, plan.mlp_blocks, report=progress
-        )
-    else:
-        parameters = load_parameters(
-            choice.source, spec, backend.form, backend.compute, places, plan.mlp_blocks, progress
-        )
-    return JaxEngine(plan, parameters, report)
+        return dummy_parameters(spec, form, compute, places, blocks, report=progress)
+    return load_parameters(choice.source, spec, form, compute, places, blocks, progress)
+
+
+def use_compile_cache(cache_dir: Path) -> None:
+    """Keeps compiled programs in a folder of `cache_dir` between starts."""
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _within_reach(config: EngineConfig, spec: ModelSpec, report: Report) -> EngineConfig:
@@ -154,7 +165,9 @@ def _within_reach(config: EngineConfig, spec: ModelSpec, report: Report) -> Engi
     if longest is None or config.cache_length <= longest:
         return config
     why = "positions" if longest == spec.position_limit else "as sliding window"
-    report(f"cache length {longest} instead of {config.cache_length}: the model has {longest} {why}")
+    report(
+        f"cache length {longest} instead of {config.cache_length}: the model has {longest} {why}"
+    )
     return replace(config, cache_length=longest)
 
 
@@ -167,8 +180,3 @@ def _check_shape(known: ModelSpec, found: ModelSpec, path: Path) -> None:
     ]
     if wrong:
         raise CheckpointError(f"checkpoint {path} is not {known.name}: {', '.join(wrong)}")
-
-
-def _use_compile_cache(directory: Path) -> None:
-    jax.config.update("jax_compilation_cache_dir", str(directory))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
