@@ -60,6 +60,7 @@ def build_engine(options: argparse.Namespace, parts: Parts) -> JaxEngine:
         "weights": weights,
         "quantize_kv_cache": cache,
         "sharding": options.sharding,
+        "attention": options.attention,
     }
     config = None
     if options.batch_size is not None:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from server.attention.names import IMPLEMENTATIONS
 from server.models.catalogue import catalogue
 from server.quant.schemes import SCHEMES
 
@@ -83,6 +84,12 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--prefill-row-tokens", type=int, help="the most tokens of each (default: the chunk)"
+    )
+    group.add_argument(
+        "--attention",
+        choices=IMPLEMENTATIONS,
+        default="flash",
+        help="flash: the fastest that the device has; reference: plain XLA",
     )
     group.add_argument("--decode-steps", type=int, default=1, help="decode steps a dispatch")
     group.add_argument(

@@ -80,6 +80,7 @@ class EnginePlan:
                 np.dtype(self.backend.compute).itemsize,
                 self.mesh.shape["model"],
                 self.backend.reads_live,
+                self.backend.blockwise,
             ),
         )
 

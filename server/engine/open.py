@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from server.engine import memory
 from server.engine import mesh as meshes
-from server.engine.backend import choose_backend
+from server.engine.backend import Backend, choose_backend
 from server.engine.config import EngineConfig
 from server.engine.engine import EnginePlan, JaxEngine
 from server.models.catalogue import catalogue
@@ -122,7 +123,7 @@ def load_engine(
     """As `open_engine`, with nothing compiled yet."""
     devices = list(devices or jax.devices())
     if cache_dir is not None:
-        _use_compile_cache(cache_dir / "xla")
+        use_compile_cache(cache_dir)
     automatic = config is None
     if config is None:
         config = EngineConfig(slots=len(devices), **settings)
@@ -144,24 +145,33 @@ def load_engine(
         plan = replace(plan, config=replace(config, slots=slots))
     needed = memory.check_fit(spec.name, plan.config, plan_for, limit, granule)
     report(f"memory: {needed} per device, {limit / memory.GIB:.2f} GiB free")
+    return plan, place_parameters(choice, backend, mesh, report)
+
+
+def place_parameters(
+    choice: ModelChoice, backend: Backend, mesh: Mesh, report: Report
+) -> Parameters:
+    """The weights, stored as the backend wants them, on the devices of the mesh."""
+    spec, form, compute = choice.spec, backend.form, backend.compute
     uneven = meshes.uneven_axes(spec, mesh)
     if uneven:
-        report(f"kept whole on each of {len(devices)} devices: {', '.join(uneven)}")
+        report(f"kept whole on each of {mesh.size} devices: {', '.join(uneven)}")
 
     def progress(done: int, of: int) -> None:
         if done % 8 == 0 or done == of:
             report(f"weights: layer {done}/{of}")
 
-    places = plan.parameter_shardings()
+    places = meshes.parameter_shardings(spec, form, mesh)
+    blocks = meshes.mlp_blocks(spec, mesh)
     if choice.source is None:
-        parameters = dummy_parameters(
-            spec, backend.form, backend.compute, places, plan.mlp_blocks, report=progress
-        )
-    else:
-        parameters = load_parameters(
-            choice.source, spec, backend.form, backend.compute, places, plan.mlp_blocks, progress
-        )
-    return plan, parameters
+        return dummy_parameters(spec, form, compute, places, blocks, report=progress)
+    return load_parameters(choice.source, spec, form, compute, places, blocks, progress)
+
+
+def use_compile_cache(cache_dir: Path) -> None:
+    """Keeps compiled programs in a folder of `cache_dir` between starts."""
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _within_reach(config: EngineConfig, spec: ModelSpec, report: Report) -> EngineConfig:
@@ -187,8 +197,3 @@ def _check_shape(known: ModelSpec, found: ModelSpec, path: Path) -> None:
     ]
     if wrong:
         raise CheckpointError(f"checkpoint {path} is not {known.name}: {', '.join(wrong)}")
-
-
-def _use_compile_cache(directory: Path) -> None:
-    jax.config.update("jax_compilation_cache_dir", str(directory))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -18,7 +18,8 @@ from pathlib import Path
 import jax
 import jaxlib
 
-SOURCES = tuple(f"cpu_{name}.c" for name in ("threads", "products", "attention", "prefill", "rows"))
+_PARTS = ("threads", "products", "attention", "prefill", "uncached", "rows")
+SOURCES = tuple(f"cpu_{name}.c" for name in _PARTS)
 HEADERS = ("cpu_threads.h", "cpu_math.h", "cpu_cache.h")
 # No -ffast-math: it lets NaN vanish. No contraction: both terms are rounded as in the reference.
 FLAGS = (
@@ -27,7 +28,7 @@ FLAGS = (
 )
 INSTRUCTIONS = ("fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni")
 TARGETS = (
-    *("int8_product", "f32_product", "attention"),
+    *("int8_product", "f32_product", "attention", "uncached_attention"),
     *("norm", "layer_norm", "silu", "gelu", "relu", "argmax"),
 )
 COMPILE_SECONDS = 120.0
