@@ -123,6 +123,8 @@ class _Filling:
         interrupt came in between."""
         points = _points(self.options, state)
         missing = state.missing(points, self.options.retry_failed)
+        if self.options.only_show:
+            return state, False
         if len(missing) < len(points):
             _say(f"{len(points) - len(missing)} of {len(points)} points are done already")
         progress = Progress(len(points), len(points) - len(missing))
@@ -163,7 +165,9 @@ def _open(
     state = states.load(OFFLINE, folder, points)
     if state is not None:
         states.check_same(state, settings, host, folder)
-        return replace(state, command=command)
+        return state if options.only_show else replace(state, command=command)
+    if options.only_show:
+        raise UsageError(f"--only-show: nothing was measured in {folder} yet")
     if options.bandwidth_gbps is None or options.peak_tflops is None:
         _say("measuring what this host's processors and memory can do")
     peaks = find_peaks(options.bandwidth_gbps, options.peak_tflops)

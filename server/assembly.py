@@ -12,6 +12,7 @@ from server.engine.config import EngineConfig
 from server.engine.engine import JaxEngine
 from server.engine.memory import DoesNotFitError
 from server.engine.open import ModelChoice, choose_model, open_engine
+from server.engine.uncached import Uncached, open_uncached
 from tokenization import (
     Tokenizer,
     TokenizerError,
@@ -26,25 +27,30 @@ __all__ = [
     "JaxEngine",
     "Parts",
     "Progress",
+    "Uncached",
     "build_engine",
+    "build_uncached",
     "choose_parts",
 ]
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What an engine is built from. `tokenizer` None: random weights without one."""
+    """What an engine is built from. `tokenizer` None: token ids only."""
 
     devices: list[jax.Device]
     choice: ModelChoice
     tokenizer: Tokenizer | None
 
 
-def choose_parts(options: argparse.Namespace) -> Parts:
-    """Finds devices, model and tokenizer. Raises ValueError, OSError or TokenizerError."""
+def choose_parts(options: argparse.Namespace, *, text: bool = True) -> Parts:
+    """Finds devices, model and tokenizer; without `text` token ids are enough, and there is none.
+
+    Raises ValueError, OSError or TokenizerError.
+    """
     devices = _devices(options)
     choice = choose_model(options.model, options.checkpoint, options.load_format, _embedded_model)
-    return Parts(devices, choice, _tokenizer(options, choice))
+    return Parts(devices, choice, _tokenizer(options, choice) if text else None)
 
 
 def build_engine(options: argparse.Namespace, parts: Parts) -> JaxEngine:
@@ -76,6 +82,24 @@ def build_engine(options: argparse.Namespace, parts: Parts) -> JaxEngine:
             cache_dir=options.cache_dir,
             report=progress.line,
             **settings,
+        )
+    finally:
+        progress.close()
+
+
+def build_uncached(options: argparse.Namespace, parts: Parts) -> Uncached:
+    """For forwards without a KV cache: loads, and compiles nothing yet. Raises ValueError or
+    OSError. Of the options, those about slots and cache do not matter."""
+    progress = Progress()
+    try:
+        return open_uncached(
+            parts.choice,
+            weights=command_line.quantization(options)[0],
+            attention=options.attention,
+            sharding=options.sharding,
+            devices=parts.devices,
+            cache_dir=options.cache_dir,
+            report=progress.line,
         )
     finally:
         progress.close()

@@ -48,7 +48,7 @@ def _seconds(view: View, model: str) -> list[str]:
     """Seconds, each attention over the first of its engine and kind, ours over the best other."""
     groups = _by_kind(view)
     others = [each for each in view.variants if not each.ours]
-    ours = [each for each in view.variants if each.ours] if others else []
+    ours = [group[-1] for group in groups if group[-1].ours and others]
     head = ["context", "batch", *map(view.label, view.variants)]
     faster = [(group[0], each) for group in groups for each in group[1:]]
     head += [f"{view.label(each)}: speed-up over {first.attention}" for first, each in faster]

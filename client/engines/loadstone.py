@@ -6,13 +6,21 @@ from importlib.metadata import version
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from client.engines.ask import GENERATE, Ask
+import numpy as np
+
+from client.engines.ask import GENERATE, LOSS, Ask
 from client.engines.engine import ColdStart, DoesNotFit, Engine, Facts, Made, Unavailable
 from client.errors import DoesNotFitError, UsageError
-from client.targets.in_process import LocalEngine, greedy_chunk, import_server
+from client.targets.in_process import (
+    LocalEngine,
+    explained,
+    greedy_chunk,
+    import_server,
+    load_uncached,
+)
 
 if TYPE_CHECKING:
-    from client.targets.in_process import JaxEngine
+    from client.targets.in_process import JaxEngine, Uncached
 
 _LIBRARIES = ("jax", "jaxlib", "numpy")
 _GRANULE = 16  # positions that a cache length is rounded up to
@@ -29,14 +37,31 @@ def open_engine(ask: Ask) -> Engine:
     began = perf_counter()
     try:
         import_server()
-        imported = perf_counter()
-        engine = LocalEngine(server_options(ask)).engine
+        imports = perf_counter() - began
+        return _slots(ask, imports) if ask.task == GENERATE else _passes(ask, imports)
     except UsageError as error:
         raise Unavailable(str(error)) from error
     except DoesNotFitError as error:
         raise DoesNotFit(str(error)) from error
-    taken, compiled = perf_counter() - imported, engine.compile_seconds
-    return Slots(engine, ask.attention, ColdStart(imported - began, taken - compiled, compiled))
+
+
+def _slots(ask: Ask, imports: float) -> "Slots":
+    began = perf_counter()
+    engine = LocalEngine(server_options(ask), text=False).engine
+    taken, compiled = perf_counter() - began, engine.compile_seconds
+    return Slots(engine, ask.attention, ColdStart(imports, taken - compiled, compiled))
+
+
+def _passes(ask: Ask, imports: float) -> "Passes":
+    began = perf_counter()
+    uncached = load_uncached(server_options(ask))
+    loaded = perf_counter()
+    program = "losses" if ask.task == LOSS else "next_logits"
+    with explained("the program cannot be compiled"):
+        uncached.compile(program, ask.batch, ask.context)
+        temporaries = uncached.memory(ask.batch, ask.context, program)
+    cold = ColdStart(imports, loaded - began, perf_counter() - loaded)
+    return Passes(uncached, temporaries, cold)
 
 
 class Slots:
@@ -49,24 +74,14 @@ class Slots:
 
     def facts(self) -> Facts:
         """See `Engine`."""
-        summary, spec = self._engine.summary, self._engine.model
-        sizes = {
-            "layers": spec.layers,
-            "heads": spec.heads,
-            "head_dim": spec.head_dim,
-            "hidden": spec.hidden,
-            "vocab": spec.vocab,
-            "tied": int(spec.tied),
-        }
-        if spec.sliding_window is not None:
-            sizes["window"] = spec.sliding_window
+        summary = self._engine.summary
         return Facts(
             device=summary.device_kind,
             devices=summary.devices,
             attention=self._attention,
             versions=_versions(),
             parameters=summary.parameters,
-            sizes=sizes,
+            sizes=_sizes(self._engine.model),
             weight_bytes=summary.weight_bytes,
             step_weight_bytes=summary.step_weight_bytes,
             cache_bytes_per_position=summary.cache_bytes_per_position,
@@ -132,12 +147,60 @@ class Slots:
         return steps
 
 
+class Passes:
+    """Whole forwards without a KV cache."""
+
+    def __init__(self, uncached: "Uncached", temporaries: int, cold: ColdStart) -> None:
+        self._uncached = uncached
+        self._temporaries = temporaries
+        self.cold = cold
+
+    def facts(self) -> Facts:
+        """See `Engine`."""
+        uncached = self._uncached
+        return Facts(
+            device=uncached.devices[0].device_kind,
+            devices=len(uncached.devices),
+            attention=uncached.attention,
+            versions=_versions(),
+            parameters=uncached.spec.parameters,
+            sizes=_sizes(uncached.spec),
+            weight_bytes=uncached.weight_bytes,
+            temporary_bytes=self._temporaries,
+        )
+
+    def generate(self, prompts: Sequence[Sequence[int]], new: int) -> Made:
+        """See `Engine`."""
+        raise NotImplementedError("generation has a cache; it is of `Slots`")
+
+    def window(self, rows: Sequence[Sequence[int]]) -> Any:
+        """See `Engine`."""
+        return np.asarray(rows, np.int32)
+
+    def advance(self, window: Any) -> Any:
+        """See `Engine`."""
+        following = np.asarray(self._uncached.next_logits(window)).argmax(-1)
+        return np.concatenate([window[:, 1:], following[:, None].astype(np.int32)], axis=1)
+
+    def loss(self, window: Any) -> float:
+        """See `Engine`."""
+        return self._uncached.loss(window)
+
+    def reset_peak(self) -> bool:
+        """See `Engine`."""
+        return False
+
+    def peak_bytes(self) -> int | None:
+        """See `Engine`."""
+        return self._uncached.peak_bytes
+
+
 def server_options(ask: Ask) -> list[str]:
     """The point in the words of the server's command line."""
     model = ask.model
     words = ["--model", model.config or model.checkpoint or ""]
     words += ["--load-format", "auto" if model.config is None else "dummy"]
-    words += ["--quantize", ask.kind]
+    words += ["--quantize", ask.kind, "--attention", ask.attention]
     if ask.task == GENERATE:
         words += _slot_options(ask)
     if ask.platform is not None:
@@ -160,6 +223,19 @@ def _slot_options(ask: Ask) -> list[str]:
         "--prefill-row-tokens": row,
     }
     return [word for name, value in sizes.items() for word in (name, str(value))]
+
+
+def _sizes(spec: Any) -> dict[str, int]:
+    """Of the server's `ModelSpec`."""
+    sizes = {
+        "layers": spec.layers,
+        "heads": spec.heads,
+        "head_dim": spec.head_dim,
+        "hidden": spec.hidden,
+        "vocab": spec.vocab,
+        "tied": int(spec.tied),
+    }
+    return sizes if spec.sliding_window is None else {**sizes, "window": spec.sliding_window}
 
 
 def _versions() -> dict[str, str]:

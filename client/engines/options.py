@@ -31,6 +31,7 @@ class OfflineOptions:
     point_seconds: float = 3600.0
     stop_seconds: float = 20.0
     retry_failed: bool = False
+    only_show: bool = False
     bandwidth_gbps: float | None = None
     peak_tflops: float | None = None
 
@@ -234,6 +235,7 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_shown(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--only-show", action="store_true", help="what there is; measures nothing")
     group.add_argument(
         "--definition", choices=DEFINITIONS, default=OURS,
         help="units and ratios: ours, or the published page's own (docs/offline.md)",

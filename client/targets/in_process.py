@@ -20,7 +20,7 @@ from client.targets.settings import TargetSettings
 from client.workloads.prompt import Prompt
 
 if TYPE_CHECKING:
-    from server.assembly import JaxEngine
+    from server.assembly import JaxEngine, Uncached
     from server.engine.protocol import PrefillChunk
     from server.scheduler import EngineLoop, Event, Request
 
@@ -136,18 +136,14 @@ class LocalEngine:
     those who drive it themselves.
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], *, text: bool = True) -> None:
+        """Without `text` it has no tokenizer and needs none."""
         import_server()
         from server import assembly
-        from server import options as command_line
 
-        with _explained("the engine cannot be built"):
-            options = command_line.parse(list(words))
-            parts = assembly.choose_parts(options)
-            try:
-                self.engine: JaxEngine = assembly.build_engine(options, parts)
-            except assembly.DoesNotFitError as error:
-                raise DoesNotFitError(str(error)) from error
+        with explained("the engine cannot be built"):
+            options, parts = _parts(words, text)
+            self.engine: JaxEngine = assembly.build_engine(options, parts)
         self.tokenizer = parts.tokenizer
 
     @property
@@ -174,10 +170,20 @@ class LocalEngine:
         reading = self.engine.reading(window, chunk)
 
         def losses(tokens: Sequence[int]) -> np.ndarray:
-            with _explained("the text cannot be read"):
+            with explained("the text cannot be read"):
                 return reading.losses(tokens)
 
         return losses
+
+
+def load_uncached(words: Sequence[str]) -> "Uncached":
+    """For forwards without a KV cache, from options of `python -m server`; raises as `LocalEngine`
+    does."""
+    import_server()
+    from server import assembly
+
+    with explained("the engine cannot be built"):
+        return assembly.build_uncached(*_parts(words, text=False))
 
 
 def quantization_schemes() -> tuple[str, ...]:
@@ -187,10 +193,24 @@ def quantization_schemes() -> tuple[str, ...]:
     return SCHEMES
 
 
+def _parts(words: Sequence[str], text: bool) -> Any:
+    """The options, and what an engine is built from."""
+    from server import assembly
+    from server import options as command_line
+
+    options = command_line.parse(list(words))
+    return options, assembly.choose_parts(options, text=text)
+
+
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def explained(what: str) -> Iterator[None]:
+    """Turns what an engine raises into `DoesNotFitError` and `NotReadyError`."""
+    from server.assembly import DoesNotFitError as EngineDoesNotFit
+
     try:
         yield
+    except EngineDoesNotFit as error:
+        raise DoesNotFitError(str(error)) from error
     except (ValueError, OSError, RuntimeError, NotImplementedError) as error:
         raise NotReadyError(f"{what}: {error}") from error
 
