@@ -30,7 +30,7 @@ SERVER_OPTIONS = --model $(MODEL) --quantize $(QUANT) --load-format $(LOAD_FORMA
 	$(if $(BATCH_SIZE),--batch-size $(BATCH_SIZE)) $(if $(PLATFORM),--platform $(PLATFORM))
 
 .PHONY: help benchmark serve test test-slow test-gpu test-tpu-compile test-peers lint format protos \
-	sweep calibrate benchmark-clients benchmark-peers constraints clean
+	sweep offline calibrate benchmark-clients benchmark-peers constraints clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -82,6 +82,9 @@ sweep: $(VENV)/.ready ## Every combination of settings in one table, e.g. ARGS='
 
 calibrate: $(VENV)/.ready ## How far off this client is on this host
 	$(BIN)/python -m client.calibrate $(ARGS)
+
+offline: $(VENV)/.ready .venv-peers/.ready ## Engines side by side without a server, e.g. ARGS='--preset generate --size small'
+	$(BIN)/python -m client.offline --transformers-python .venv-peers/bin/python $(ARGS)
 
 benchmark-clients: $(VENV)/.ready .venv-clients/.ready .venv-aiperf/.ready .venv-vllm/.ready ## Error and cost of our client beside others'
 	$(BIN)/python -m benchmarks.clients $(ARGS)
