@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 OK = "OK"
 TIMEOUT = "timeout"
 CONNECTION_LOST = "connection lost"
@@ -68,4 +71,4 @@ class Answer:
     queue: float | None = None
     prefill: float | None = None
     failure: tuple[str, str] | None = None
-    singles: Sequence[float] = ()
+    singles: Sequence[float] | NDArray[np.float64] = ()

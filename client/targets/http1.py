@@ -7,7 +7,7 @@ is stamped and kept; it is decoded after the run. httptools does the framing.
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -17,7 +17,7 @@ from client.targets.connecting import failure_of, open_many
 from client.targets.exchange import CONNECTION_LOST, MALFORMED, OK, TIMEOUT, Exchange
 
 _clock = time.perf_counter
-_Told = Callable[["HttpConnection"], None]
+Told = Callable[["HttpConnection"], None]
 
 
 class HttpConnection(asyncio.Protocol):
@@ -27,13 +27,14 @@ class HttpConnection(asyncio.Protocol):
     and when it is closed.
     """
 
-    def __init__(self, made: _Told, free: _Told, gone: _Told) -> None:
+    def __init__(self, made: Told, free: Told, gone: Told) -> None:
         self._made, self._free, self._gone = made, free, gone
         self._exchange: Exchange | None = None
         self._ended: asyncio.Future[None] | None = None
         self._feed: Callable[[bytes], None] = self._unasked
         self._keep: Callable[[tuple[float, bytes]], None] = _ignore
         self._now = 0.0
+        self._apart = False  # whether the body is taken apart elsewhere
         self.open = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -50,7 +51,7 @@ class HttpConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         # Bound once a request and not once a read: these two are the hot path.
         self._feed, self._keep = self._parser.feed_data, exchange.arrivals.append
-        self._status, self._framed = 0, False
+        self._status, self._framed, self._chunked = 0, False, False
         self._coding, self._location = b"", b""
         exchange.sent = _clock()
         self._transport.write(request)
@@ -75,7 +76,11 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""
-        self._now = _clock()
+        self.received(_clock(), data)
+
+    def received(self, now: float, data: bytes) -> None:
+        """What was read at `now`."""
+        self._now = now
         try:
             self._feed(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -107,6 +112,7 @@ class HttpConnection(asyncio.Protocol):
         name = name.lower()
         if name in (b"content-length", b"transfer-encoding"):
             self._framed = True
+            self._chunked = value.lower() == b"chunked"
         elif name == b"content-encoding":
             self._coding = value
         elif name == b"location":
@@ -164,12 +170,17 @@ class HttpAddress:
     context: ssl.SSLContext | None = None
 
 
-class HttpPool:
-    """Connections to one server; one more is opened when all are busy."""
+# Address, made, free, gone -> a connection that is open. Raises OSError.
+Connect = Callable[[HttpAddress, Told, Told, Told], Awaitable[HttpConnection]]
 
-    def __init__(self, address: HttpAddress, connect_timeout: float) -> None:
+
+class HttpPool:
+    """Connections to one server, opened by `connect`; one more is opened when all are busy."""
+
+    def __init__(self, address: HttpAddress, connect_timeout: float, connect: Connect) -> None:
         self._address = address
         self._connect_timeout = connect_timeout
+        self._open = connect
         # In order: the one that was free last is taken first. The others may go stale.
         self._idle: dict[HttpConnection, None] = {}
         self._all: set[HttpConnection] = set()
@@ -222,14 +233,8 @@ class HttpPool:
         return None
 
     async def _connect(self, timeout: float) -> HttpConnection:
-        address, loop = self._address, asyncio.get_running_loop()
         async with asyncio.timeout(timeout):
-            _, connection = await loop.create_connection(
-                lambda: HttpConnection(self._all.add, self._freed, self._gone),
-                address.host,
-                address.port,
-                ssl=address.context,
-            )
+            connection = await self._open(self._address, self._all.add, self._freed, self._gone)
         if not connection.open:
             raise ConnectionResetError("closed by the server as soon as it was open")
         return connection
@@ -240,6 +245,16 @@ class HttpPool:
     def _gone(self, connection: HttpConnection) -> None:
         self._all.discard(connection)
         self._idle.pop(connection, None)
+
+
+async def connect_on_loop(
+    address: HttpAddress, made: Told, free: Told, gone: Told
+) -> HttpConnection:
+    """A connection that the event loop reads. Raises OSError."""
+    _, connection = await asyncio.get_running_loop().create_connection(
+        lambda: HttpConnection(made, free, gone), address.host, address.port, ssl=address.context
+    )
+    return connection
 
 
 def _ignore(arrival: tuple[float, bytes]) -> None:

@@ -6,11 +6,13 @@ from typing import Any
 
 from client.errors import NotReadyError
 from client.targets.exchange import OK, Answer, Exchange
-from client.targets.http1 import HttpAddress, HttpPool
+from client.targets.http1 import HttpAddress, HttpPool, connect_on_loop
 from client.targets.openai_answer import read_events, read_failure
+from client.targets.reading import Reading
 from client.targets.settings import ENDPOINTS, TargetSettings
 from client.targets.target import wait_until_ready
 from client.workloads.prompt import Prompt
+from native.build import CannotBuildError
 
 _PROBE_SECONDS = 5.0
 
@@ -24,12 +26,21 @@ class OpenAITarget:
         self._path = settings.path or ENDPOINTS[settings.kind]
         self._models_path = _beside(self._path)
         address = HttpAddress(settings.host, settings.port, settings.ssl_context("http/1.1"))
-        self._pool = HttpPool(address, settings.connect_timeout)
+        self._reading, self._no_reading = None, ""
+        if settings.transport == "fast" and not settings.tls:
+            try:
+                self._reading = Reading(settings)
+            except CannotBuildError as error:  # on a machine other than the one that chose it
+                self._no_reading = f"Python's event loop reads, not a thread in C: {error}"
+        connect = self._reading.connect if self._reading else connect_on_loop
+        self._pool = HttpPool(address, settings.connect_timeout, connect)
         self._head = self._headers()
 
     async def open(self, report: Callable[[str], None]) -> None:
         """Waits until the server lists its models, then opens connections; see `Target.open`."""
         settings = self._settings
+        if self._no_reading:
+            report(self._no_reading)
         if settings.health_check:
             await wait_until_ready(self._ready, settings.address, settings.connect_timeout, report)
         if self._model is None:
@@ -80,6 +91,8 @@ class OpenAITarget:
     async def close(self) -> None:
         """Drops the connections; the server sees its clients go."""
         self._pool.close()
+        if self._reading is not None:
+            await self._reading.close()
 
     async def _ready(self) -> str:
         exchange = Exchange()

@@ -1,0 +1,137 @@
+"""A connection that a SocketReader reads, as far as a client of HTTP needs one."""
+
+import asyncio
+import socket
+from typing import Protocol
+
+from client.reading.pieces import Pieces
+from client.reading.reader import ReadStream, SocketReader
+
+
+class Reading(Protocol):
+    """Who uses the connection."""
+
+    def received(self, now: float, data: bytes) -> None:
+        """A read, with its time (`time.perf_counter()`)."""
+
+    def body_ended(self, now: float) -> None:
+        """A body that the reader took apart is whole."""
+
+    def body_broken(self) -> None:
+        """It breaks the rules of HTTP."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As in asyncio.Protocol."""
+
+
+class ReadTransport:
+    """Writes at once what the socket takes, the rest when it can."""
+
+    def __init__(self, reader: SocketReader, sock: socket.socket, user: Reading) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._socket, self._user = sock, user
+        self._unsent = b""
+        self._lost = False
+        self._stream: ReadStream = reader.add(sock, self)
+
+    def write(self, data: bytes) -> None:
+        """Sends a request; what comes next is its answer."""
+        self._stream.restart()
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._lose(error)
+            return
+        if sent < len(data):
+            self._unsent = data[sent:]
+            self._loop.add_writer(self._socket, self._send_rest)
+
+    def abort(self) -> None:
+        """Drops the connection."""
+        self._lose(None)
+
+    def unchunk(self, now: float, body: bytes) -> None:
+        """See `ReadStream.unchunk`."""
+        self._stream.unchunk(now, body)
+
+    def pieces(self) -> int:
+        """How many pieces of a chunked body came so far."""
+        return len(self._stream)
+
+    def take(self) -> Pieces:
+        """The pieces of a chunked body."""
+        return self._stream.take()
+
+    def came(self, time: float, content: bytes) -> None:
+        """Part of Reads, as the four below."""
+        if not self._lost:
+            self._user.received(time, content)
+
+    def ended(self, time: float, unasked: bool) -> None:
+        """Whatever stands behind an answer makes the connection useless."""
+        if not self._lost:
+            self._user.body_ended(time)
+        if unasked:
+            self._lose(None)
+
+    def broken(self) -> None:
+        """A body out of step."""
+        if not self._lost:
+            self._user.body_broken()
+
+    def unasked(self) -> None:
+        """Something after an answer."""
+        self._lose(None)
+
+    def closed(self, error: OSError | None) -> None:
+        """By the other side."""
+        self._lose(error)
+
+    def _send_rest(self) -> None:
+        try:
+            self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lose(error)
+            return
+        if not self._unsent:
+            self._loop.remove_writer(self._socket)
+
+    def _lose(self, error: OSError | None) -> None:
+        if self._lost:
+            return
+        self._lost = True
+        if self._unsent:
+            self._loop.remove_writer(self._socket)
+        self._loop.call_soon(self._close, error)
+
+    def _close(self, error: OSError | None) -> None:
+        # Now, not before: what had come of a body can be taken until its user knows of the end.
+        self._user.connection_lost(error)
+        self._stream.remove()
+        self._socket.close()
+
+
+async def connect(reader: SocketReader, host: str, port: int, user: Reading) -> ReadTransport:
+    """Opens a connection to the first address that takes it. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    fault: OSError = OSError(f"no address of {host}")
+    for family, kind, protocol, _, address in await loop.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    ):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await loop.sock_connect(sock, address)
+            return ReadTransport(reader, sock, user)
+        except OSError as error:
+            sock.close()
+            fault = error
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+    raise fault
