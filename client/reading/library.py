@@ -14,11 +14,8 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "reader_close": (None, (_POINTER,)),
     "reader_add": (_POINTER, (_POINTER, ctypes.c_int)),
     "reader_remove": (None, (_POINTER, _POINTER)),
-    "reader_pass": (None, (_POINTER, _POINTER)),
-    "reader_unchunk": (
-        ctypes.c_int,
-        (_POINTER, _POINTER, _SIZE, _POINTER, _POINTER, ctypes.c_char_p, _POINTER),
-    ),
+    "reader_expect": (None, (_POINTER, _POINTER)),
+    "reader_head": (_SIZE, (_POINTER, _POINTER, _POINTER, _SIZE)),
     "reader_told": (_POINTER, (_POINTER, _POINTER, _POINTER, _POINTER)),
     "reader_pieces": (_SIZE, (_POINTER, _POINTER)),
     "reader_take": (ctypes.c_int, (_POINTER, _POINTER, *(_POINTER,) * 5)),

@@ -1,9 +1,9 @@
 // Reads many sockets in a thread of its own: what comes is stamped and kept, and the program is
 // woken only when there is something to decide. No interpreter stands between network and clock.
 //
-// A stream either passes what comes as it comes (PASSING), or takes the body of a chunked HTTP
-// answer apart (CHUNKED) until it has ended. One event file tells the program that streams have
-// something to say; `reader_told` says which.
+// An answer of HTTP/1.1 that is 200 in plain chunks is taken apart here until it has ended
+// (CHUNKED); anything else is passed as it comes (PASSING). One event file tells the program that
+// streams have something to say; `reader_told` says which.
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -21,13 +22,20 @@
 enum { PASSING, CHUNKED, RESTING, GONE };
 enum { CAME = 1, ENDED = 2, CLOSED = 4, BROKEN = 8, UNASKED = 16 };
 enum { SIZE, EXTENSION, SIZE_LF, DATA, DATA_CR, DATA_LF, TRAILER, TRAILER_LINE, LAST_LF };
+// Reads that come closer than this, in seconds, are gathered for so many microseconds.
+static const double CLOSE = 0.001;
+enum { WAIT_MICROSECONDS = 900 };
+static const double MOST_LATE = 10.0;  // seconds between arrival and read; more is a clock set anew
+
 enum { EVENTS = 256, BUFFER = 1 << 16, MOST_DIGITS = 15 };
 
 struct stream {
-    int fd, mode, told, waiting, error;
+    int fd, mode, expecting, told, waiting, error;
     int at, digits;
     uint64_t left;
     double ended;
+    char *head;
+    size_t head_size;
     double *times;
     uint64_t *ends;
     size_t pieces, room;
@@ -42,6 +50,7 @@ struct reader {
     pthread_t thread;
     pthread_mutex_t lock;
     struct stream *streams, *first, *last;
+    int stamped;  // whether the system stamped the last read
     char buffer[BUFFER];
 };
 
@@ -89,6 +98,34 @@ static int keep(struct stream *stream, double now, const char *data, size_t size
     stream->times[stream->pieces] = now;
     stream->ends[stream->pieces++] = stream->used;
     return 1;
+}
+
+static int is(const char *text, size_t size, const char *word) {
+    return size == strlen(word) && !strncasecmp(text, word, size);
+}
+
+// How long the head at the start of `data` is, if it is whole and says 200 in plain chunks; else 0.
+// What it says besides is for a real parser, in the end.
+static size_t plain_head(const char *data, size_t size) {
+    static const char start[] = "HTTP/1.1 200 ";
+    if (size < sizeof start || memcmp(data, start, sizeof start - 1)) return 0;
+    const char *end = memmem(data, size, "\r\n\r\n", 4);
+    if (!end) return 0;
+    int chunked = 0;
+    for (const char *line = (const char *)memchr(data, '\n', size) + 1; line < end;) {
+        const char *last = memmem(line, (size_t)(end + 2 - line), "\r\n", 2);
+        const char *colon = memchr(line, ':', (size_t)(last - line));
+        if (!colon) return 0;
+        size_t name = (size_t)(colon - line);
+        if (is(line, name, "content-length") || is(line, name, "content-encoding")) return 0;
+        if (is(line, name, "transfer-encoding")) {
+            const char *value = colon + 1;
+            while (value < last && *value == ' ') value++;
+            if (chunked++ || !is(value, (size_t)(last - value), "chunked")) return 0;
+        }
+        line = last + 2;
+    }
+    return chunked ? (size_t)(end + 4 - data) : 0;
 }
 
 static int digit(char c) {
@@ -170,9 +207,28 @@ static int unchunk(struct stream *s, double now, const char *data, size_t size) 
     return 0;
 }
 
+static int start_chunks(struct stream *stream, const char *data, size_t size) {
+    char *head = realloc(stream->head, size);
+    if (!head) return 0;
+    memcpy(head, data, size);
+    stream->head = head;
+    stream->head_size = size;
+    stream->mode = CHUNKED;
+    stream->at = SIZE;
+    stream->digits = 0;
+    stream->left = 0;
+    return 1;
+}
+
 static void take_in(struct reader *reader, struct stream *stream, double now, const char *data,
                     size_t size) {
     int what = 0;
+    size_t head = stream->expecting ? plain_head(data, size) : 0;
+    stream->expecting = 0;
+    if (head && start_chunks(stream, data, head)) {
+        data += head;
+        size -= head;
+    }
     if (stream->mode == PASSING) {
         what = CAME;
         if (!keep(stream, now, data, size)) {
@@ -188,18 +244,31 @@ static void take_in(struct reader *reader, struct stream *stream, double now, co
     if (what) tell(reader, stream, what);
 }
 
-static void take_all(struct reader *reader, struct stream *stream, size_t pieces,
-                     const double *times, const uint64_t *ends, const char *bytes) {
-    uint64_t start = 0;
-    for (size_t i = 0; i < pieces; start = ends[i++])
-        take_in(reader, stream, times[i], bytes + start, ends[i] - start);
+// When the system had the last byte of a read, which is before the read; `now` where it says nothing.
+static double arrival(struct reader *reader, struct msghdr *message, double now) {
+    reader->stamped = 0;
+    for (struct cmsghdr *note = CMSG_FIRSTHDR(message); note; note = CMSG_NXTHDR(message, note)) {
+        if (note->cmsg_level != SOL_SOCKET || note->cmsg_type != SCM_TIMESTAMPNS) continue;
+        struct timespec then, today;
+        memcpy(&then, CMSG_DATA(note), sizeof then);
+        // It is told by the time of day, which may be set at any time: only the difference counts.
+        clock_gettime(CLOCK_REALTIME, &today);
+        double ago = difftime(today.tv_sec, then.tv_sec) + 1e-9 * (double)(today.tv_nsec - then.tv_nsec);
+        reader->stamped = ago >= 0 && ago < MOST_LATE;
+        return reader->stamped ? now - ago : now;
+    }
+    return now;
 }
 
 static void read_one(struct reader *reader, struct stream *stream) {
-    ssize_t size = recv(stream->fd, reader->buffer, BUFFER, MSG_DONTWAIT);
+    char notes[CMSG_SPACE(sizeof(struct timespec))];
+    struct iovec place = {reader->buffer, BUFFER};
+    struct msghdr message = {.msg_iov = &place, .msg_iovlen = 1, .msg_control = notes,
+                             .msg_controllen = sizeof notes};
+    ssize_t size = recvmsg(stream->fd, &message, MSG_DONTWAIT);
     double now = now_seconds();
     if (size > 0) {
-        take_in(reader, stream, now, reader->buffer, (size_t)size);
+        take_in(reader, stream, arrival(reader, &message, now), reader->buffer, (size_t)size);
         return;
     }
     if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
@@ -211,8 +280,17 @@ static void read_one(struct reader *reader, struct stream *stream) {
 static void *work(void *given) {
     struct reader *reader = given;
     struct epoll_event events[EVENTS];
+    double before = 0;
     for (;;) {
         int count = epoll_wait(reader->epoll, events, EVENTS, -1);
+        double now = now_seconds();
+        // To wake for each read costs as much as the read; who stamps it is not this thread.
+        if (reader->stamped && now - before < CLOSE) {
+            usleep(WAIT_MICROSECONDS);
+            count = epoll_wait(reader->epoll, events, EVENTS, 0);
+            now = now_seconds();
+        }
+        before = now;
         if (count < 0 && errno != EINTR) return NULL;
         for (int i = 0; i < count; i++) {
             struct stream *stream = events[i].data.ptr;
@@ -256,6 +334,7 @@ void reader_close(struct reader *reader) {
     pthread_join(reader->thread, NULL);
     for (struct stream *stream = reader->streams, *next; stream; stream = next) {
         next = stream->next;
+        free(stream->head);
         free(stream->times);
         free(stream->ends);
         free(stream->bytes);
@@ -268,7 +347,7 @@ void reader_close(struct reader *reader) {
 }
 
 static void clear(struct stream *stream) {
-    stream->pieces = 0;
+    stream->pieces = stream->head_size = 0;
     stream->used = 0;
 }
 
@@ -285,8 +364,10 @@ struct stream *reader_add(struct reader *reader, int fd) {
     if (stream) {
         stream->fd = fd;
         stream->mode = PASSING;
-        stream->told = stream->error = 0;
+        stream->told = stream->error = stream->expecting = 0;
         clear(stream);
+        int yes = 1;
+        setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &yes, sizeof yes);
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = stream};
         if (epoll_ctl(reader->epoll, EPOLL_CTL_ADD, fd, &event)) {
             stream->mode = GONE;
@@ -307,40 +388,13 @@ void reader_remove(struct reader *reader, struct stream *stream) {
     pthread_mutex_unlock(&reader->lock);
 }
 
-// What comes is passed again, as at first.
-void reader_pass(struct reader *reader, struct stream *stream) {
+// What comes next is an answer.
+void reader_expect(struct reader *reader, struct stream *stream) {
     pthread_mutex_lock(&reader->lock);
     clear(stream);
     stream->mode = PASSING;
+    stream->expecting = 1;
     pthread_mutex_unlock(&reader->lock);
-}
-
-// The body of an answer is chunked: it starts with these pieces, which were passed, and goes on with
-// what came since. Says what is to be told at once; `ended` as in `reader_told`.
-int reader_unchunk(struct reader *reader, struct stream *stream, size_t pieces, const double *times,
-                   const uint64_t *ends, const char *bytes, double *ended) {
-    pthread_mutex_lock(&reader->lock);
-    struct stream since = *stream;
-    stream->times = NULL;
-    stream->ends = NULL;
-    stream->bytes = NULL;
-    stream->room = stream->size = 0;
-    clear(stream);
-    stream->mode = CHUNKED;
-    stream->told &= ~CAME;
-    stream->at = SIZE;
-    stream->digits = 0;
-    stream->left = 0;
-    take_all(reader, stream, pieces, times, ends, bytes);
-    take_all(reader, stream, since.pieces, since.times, since.ends, since.bytes);
-    free(since.times);
-    free(since.ends);
-    free(since.bytes);
-    int told = stream->told;
-    stream->told = 0;
-    *ended = stream->ended;
-    pthread_mutex_unlock(&reader->lock);
-    return told;
 }
 
 // The next stream with something to say, NULL for none; `told` says what, and how its end was.
@@ -360,12 +414,21 @@ struct stream *reader_told(struct reader *reader, int *told, int *error, double 
     return stream;
 }
 
-// How many pieces a stream has; safe at any time.
+// How many pieces there are of an answer that is taken apart.
 size_t reader_pieces(struct reader *reader, struct stream *stream) {
     pthread_mutex_lock(&reader->lock);
-    size_t pieces = stream->pieces;
+    size_t pieces = stream->head_size ? stream->pieces : 0;
     pthread_mutex_unlock(&reader->lock);
     return pieces;
+}
+
+// How long the head is of an answer that is taken apart, 0 for none; copied if there is room.
+size_t reader_head(struct reader *reader, struct stream *stream, char *head, size_t room) {
+    pthread_mutex_lock(&reader->lock);
+    size_t size = stream->head_size;
+    if (size && size <= room) memcpy(head, stream->head, size);
+    pthread_mutex_unlock(&reader->lock);
+    return size;
 }
 
 // Copies at most `pieces` pieces and `used` bytes of them, whole pieces from the first on, and says

@@ -5,13 +5,13 @@ import ctypes
 import errno
 import os
 import socket
-from collections import deque
 from typing import Protocol
 
 import numpy as np
 
 from client.reading.pieces import Pieces
 
+_MOST_HEAD = 1 << 16  # bytes that are read at once
 _CAME, _ENDED, _CLOSED, _BROKEN, _UNASKED = 1, 2, 4, 8, 16
 
 
@@ -19,13 +19,13 @@ class Reads(Protocol):
     """Who is told of a stream. All are called on the event loop."""
 
     def came(self, time: float, content: bytes) -> None:
-        """What was passed. May call `ReadStream.unchunk`."""
+        """What was not taken apart, as it came."""
 
     def ended(self, time: float, unasked: bool) -> None:
-        """A chunked body is whole; `unasked`: more came behind it."""
+        """An answer that was taken apart is whole; `unasked`: more came behind it."""
 
     def broken(self) -> None:
-        """A chunked body breaks the rules."""
+        """Its chunks break the rules of HTTP."""
 
     def unasked(self) -> None:
         """Something came after the end."""
@@ -45,6 +45,10 @@ class SocketReader:
             os.close(self._event)
             raise OSError(errno.EMFILE, "no thread or no files for the reader")
         self._streams: dict[int, ReadStream] = {}
+        self._room = _Room(library)
+        self._told, self._error, self._ended = ctypes.c_int(), ctypes.c_int(), ctypes.c_double()
+        told = (self._told, self._error, self._ended)
+        self._out = tuple(ctypes.byref(each) for each in told)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._event, self._tell)
 
@@ -68,57 +72,70 @@ class SocketReader:
             os.eventfd_read(self._event)
         except BlockingIOError:
             return
-        told, error, ended = ctypes.c_int(), ctypes.c_int(), ctypes.c_double()
-        out = (ctypes.byref(told), ctypes.byref(error), ctypes.byref(ended))
-        while number := self._library.reader_told(self._handle, *out):
+        while number := self._library.reader_told(self._handle, *self._out):
             stream = self._streams.get(number)
             if stream is not None:
-                stream._hear(told.value, error.value, ended.value)
+                stream._hear(self._told.value, self._error.value, self._ended.value)
+
+
+class _Room:
+    """Where pieces are copied to first: to make it for each stream takes longer than to fill it."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+        self._head = ctypes.create_string_buffer(_MOST_HEAD)
+        self._pieces, self._used = ctypes.c_size_t(1 << 10), ctypes.c_size_t(1 << 16)
+        self._make()
+
+    def head(self, handle: int, number: int) -> bytes:
+        """The head of an answer."""
+        size = self._library.reader_head(handle, number, self._head, _MOST_HEAD)
+        return self._head.raw[:size]
+
+    def taken(self, handle: int, number: int) -> Pieces:
+        """All pieces of a stream."""
+        self._pieces.value, self._used.value = len(self._times), len(self._body)
+        if not self._library.reader_take(handle, number, *self._out):
+            self._make()
+            return self.taken(handle, number)
+        count = self._pieces.value
+        body = self._body[: self._used.value].tobytes()
+        return Pieces(self._times[:count].copy(), self._ends[:count].copy(), body)
+
+    def _make(self) -> None:
+        # Twice what is wanted, for more may have come by then.
+        self._times = np.empty(2 * self._pieces.value, np.float64)
+        self._ends = np.empty(2 * self._pieces.value, np.uint64)
+        self._body = np.empty(2 * self._used.value, np.uint8)
+        arrays = (self._times, self._ends, self._body)
+        counts = (ctypes.byref(self._pieces), ctypes.byref(self._used))
+        self._out = (*counts, *(array.ctypes.data for array in arrays))
 
 
 class ReadStream:
-    """One socket's reading. `chunked`: the reader takes the body apart, and tells of its end."""
+    """One socket's reading."""
 
     def __init__(self, reader: SocketReader, number: int, reads: Reads) -> None:
         self._reader, self._number, self._reads = reader, number, reads
         self._library, self._handle = reader._library, reader._handle
-        self.chunked = False
-        self._start: list[tuple[float, bytes]] = []
 
-    def unchunk(self, time: float, body: bytes) -> None:
-        """What `came` was just told ends with `body`, the start of a chunked body: the rest of it
-        is taken apart, and kept until `take`."""
-        self.chunked = True
-        self._start = [(time, body)] if body else []
+    def expect(self) -> None:
+        """What comes next is an answer of HTTP/1.1: taken apart if it is 200 in plain chunks."""
+        if not self._removed:
+            self._library.reader_expect(self._handle, self._number)
 
     def __len__(self) -> int:
-        """Pieces held."""
-        if self._removed:
-            return 0
-        return int(self._library.reader_pieces(self._handle, self._number))
+        """Pieces so far of an answer that is taken apart."""
+        return 0 if self._removed else self._library.reader_pieces(self._handle, self._number)
 
-    def restart(self) -> None:
-        """Passes what comes, as at first: before the next request."""
-        if self.chunked and not self._removed:
-            self.chunked = False
-            self._library.reader_pass(self._handle, self._number)
+    @property
+    def head(self) -> bytes:
+        """The head of an answer that is taken apart; empty for none."""
+        return b"" if self._removed else self._reader._room.head(self._handle, self._number)
 
-    def take(self) -> Pieces:
-        """All pieces held, which are then forgotten; none when the stream was removed."""
-        if self._removed:
-            return Pieces(np.empty(0), np.empty(0, np.uint64), b"")
-        pieces, used = ctypes.c_size_t(16), ctypes.c_size_t(4096)
-        while True:
-            times = np.empty(pieces.value, np.float64)
-            ends = np.empty(pieces.value, np.uint64)
-            body = np.empty(used.value, np.uint8)
-            whole = self._library.reader_take(
-                *(self._handle, self._number, ctypes.byref(pieces), ctypes.byref(used)),
-                *(times.ctypes.data, ends.ctypes.data, body.ctypes.data),
-            )
-            if whole:
-                count = pieces.value
-                return Pieces(times[:count], ends[:count], body[: used.value].tobytes())
+    def take(self) -> Pieces | None:
+        """The pieces of an answer that is taken apart, which are then forgotten; None for none."""
+        return self._reader._room.taken(self._handle, self._number) if self.head else None
 
     def remove(self) -> None:
         """Stops reading; to be called before the socket is closed."""
@@ -131,11 +148,9 @@ class ReadStream:
         return self._number not in self._reader._streams
 
     def _hear(self, told: int, error: int, ended: float) -> None:
-        if told & _CAME and not self.chunked:
-            rest = self._pass_on()
-            if self.chunked and not self._removed:
-                found, ended = self._unchunk([*self._start, *rest])
-                told |= found
+        if told & _CAME:
+            for time, content in self._reader._room.taken(self._handle, self._number):
+                self._reads.came(time, content)
         if told & _ENDED:
             self._reads.ended(ended, bool(told & _UNASKED))
         elif told & _UNASKED:
@@ -144,20 +159,3 @@ class ReadStream:
             self._reads.broken()
         if told & _CLOSED:
             self._reads.closed(OSError(error, os.strerror(error)) if error else None)
-
-    def _pass_on(self) -> deque[tuple[float, bytes]]:
-        """Returns what came after the start of a chunked body."""
-        rest = deque(self.take())
-        while rest and not self.chunked:
-            self._reads.came(*rest.popleft())
-        return rest
-
-    def _unchunk(self, pieces: list[tuple[float, bytes]]) -> tuple[int, float]:
-        times = np.array([time for time, _ in pieces], np.float64)
-        ends = np.cumsum([len(content) for _, content in pieces], dtype=np.uint64)
-        ended = ctypes.c_double()
-        told = self._library.reader_unchunk(
-            *(self._handle, self._number, len(pieces), times.ctypes.data, ends.ctypes.data),
-            *(b"".join(content for _, content in pieces), ctypes.byref(ended)),
-        )
-        return told, ended.value

@@ -14,11 +14,11 @@ class Reading(Protocol):
     def received(self, now: float, data: bytes) -> None:
         """A read, with its time (`time.perf_counter()`)."""
 
-    def body_ended(self, now: float) -> None:
-        """A body that the reader took apart is whole."""
+    def answer_ended(self, now: float, head: bytes) -> None:
+        """An answer that the reader took apart is whole."""
 
-    def body_broken(self) -> None:
-        """It breaks the rules of HTTP."""
+    def answer_broken(self) -> None:
+        """Its chunks break the rules of HTTP."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As in asyncio.Protocol."""
@@ -36,7 +36,7 @@ class ReadTransport:
 
     def write(self, data: bytes) -> None:
         """Sends a request; what comes next is its answer."""
-        self._stream.restart()
+        self._stream.expect()
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
@@ -52,16 +52,17 @@ class ReadTransport:
         """Drops the connection."""
         self._lose(None)
 
-    def unchunk(self, now: float, body: bytes) -> None:
-        """See `ReadStream.unchunk`."""
-        self._stream.unchunk(now, body)
+    @property
+    def head(self) -> bytes:
+        """See `ReadStream`."""
+        return self._stream.head
 
     def pieces(self) -> int:
-        """How many pieces of a chunked body came so far."""
+        """How many pieces came so far of an answer that is taken apart."""
         return len(self._stream)
 
-    def take(self) -> Pieces:
-        """The pieces of a chunked body."""
+    def take(self) -> Pieces | None:
+        """See `ReadStream`."""
         return self._stream.take()
 
     def came(self, time: float, content: bytes) -> None:
@@ -72,14 +73,14 @@ class ReadTransport:
     def ended(self, time: float, unasked: bool) -> None:
         """Whatever stands behind an answer makes the connection useless."""
         if not self._lost:
-            self._user.body_ended(time)
+            self._user.answer_ended(time, self._stream.head)
         if unasked:
             self._lose(None)
 
     def broken(self) -> None:
-        """A body out of step."""
+        """Chunks out of step."""
         if not self._lost:
-            self._user.body_broken()
+            self._user.answer_broken()
 
     def unasked(self) -> None:
         """Something after an answer."""
@@ -109,7 +110,7 @@ class ReadTransport:
         self._loop.call_soon(self._close, error)
 
     def _close(self, error: OSError | None) -> None:
-        # Now, not before: what had come of a body can be taken until its user knows of the end.
+        # Now, not before: what had come of an answer can be taken until its user knows of the end.
         self._user.connection_lost(error)
         self._stream.remove()
         self._socket.close()

@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import httptools
 
@@ -34,10 +34,9 @@ class HttpConnection(asyncio.Protocol):
         self._feed: Callable[[bytes], None] = self._unasked
         self._keep: Callable[[tuple[float, bytes]], None] = _ignore
         self._now = 0.0
-        self._apart = False  # whether the body is taken apart elsewhere
         self.open = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: Any) -> None:
         """Part of asyncio.Protocol."""
         # Not checked: uvloop's transports are of no asyncio class.
         self._transport = cast(asyncio.Transport, transport)
@@ -51,7 +50,7 @@ class HttpConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         # Bound once a request and not once a read: these two are the hot path.
         self._feed, self._keep = self._parser.feed_data, exchange.arrivals.append
-        self._status, self._framed, self._chunked = 0, False, False
+        self._status, self._framed = 0, False
         self._coding, self._location = b"", b""
         exchange.sent = _clock()
         self._transport.write(request)
@@ -112,7 +111,6 @@ class HttpConnection(asyncio.Protocol):
         name = name.lower()
         if name in (b"content-length", b"transfer-encoding"):
             self._framed = True
-            self._chunked = value.lower() == b"chunked"
         elif name == b"content-encoding":
             self._coding = value
         elif name == b"location":

@@ -84,9 +84,9 @@ class OpenAITarget:
         """Parses the events; see `Target.read`."""
         status = exchange.status
         if status is not None and status.startswith("HTTP "):
-            detail = read_failure(exchange.arrivals) or exchange.detail
+            detail = read_failure(exchange.came) or exchange.detail
             return Answer((), failure=(status, detail))
-        return read_events(exchange.arrivals, whole=status == OK, text=text)
+        return read_events(exchange.came, whole=status == OK, text=text)
 
     async def close(self) -> None:
         """Drops the connections; the server sees its clients go."""
@@ -97,7 +97,7 @@ class OpenAITarget:
     async def _ready(self) -> str:
         exchange = Exchange()
         await self._pool.ask(self._request("GET", self._models_path), exchange, _PROBE_SECONDS)
-        body = b"".join(content for _, content in exchange.arrivals)
+        body = b"".join(content for _, content in exchange.came)
         if exchange.status in ("HTTP 401", "HTTP 403"):
             raise NotReadyError(
                 f"the server at {self._settings.address} wants a key, or another one; "
@@ -106,7 +106,7 @@ class OpenAITarget:
         if self._model is not None and exchange.status in ("HTTP 404", "HTTP 405", "HTTP 500"):
             return ""  # it answers; some servers list no models, or fail when they look for them
         if exchange.status != OK:
-            return f"{exchange.status} {read_failure(exchange.arrivals) or exchange.detail}".strip()
+            return f"{exchange.status} {read_failure(exchange.came) or exchange.detail}".strip()
         self._model = self._model or _first_model(body)
         return ""
 
