@@ -391,7 +391,8 @@ void reader_remove(struct reader *reader, struct stream *stream) {
 // What comes next is an answer.
 void reader_expect(struct reader *reader, struct stream *stream) {
     pthread_mutex_lock(&reader->lock);
-    clear(stream);
+    // What was passed and not taken yet was not asked for, and is not lost.
+    if (stream->mode != PASSING) clear(stream);
     stream->mode = PASSING;
     stream->expecting = 1;
     pthread_mutex_unlock(&reader->lock);

@@ -2,14 +2,18 @@
 
 import asyncio
 import socket
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from client.reading.pieces import Pieces
 from client.reading.reader import ReadStream, SocketReader
 
 
 class Reading(Protocol):
-    """Who uses the connection."""
+    """Who uses the connection. The two about answers are for those who expect any."""
+
+    def connection_made(self, transport: Any) -> None:
+        """As in asyncio.Protocol."""
 
     def received(self, now: float, data: bytes) -> None:
         """A read, with its time (`time.perf_counter()`)."""
@@ -34,9 +38,19 @@ class ReadTransport:
         self._lost = False
         self._stream: ReadStream = reader.add(sock, self)
 
-    def write(self, data: bytes) -> None:
-        """Sends a request; what comes next is its answer."""
+    def expect(self) -> None:
+        """See `ReadStream`."""
         self._stream.expect()
+
+    def is_closing(self) -> bool:
+        """Whether it is closed or about to be."""
+        return self._lost
+
+    def write(self, data: bytes) -> None:
+        """Sends in order."""
+        if self._unsent:
+            self._unsent += data
+            return
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
@@ -114,6 +128,27 @@ class ReadTransport:
         self._user.connection_lost(error)
         self._stream.remove()
         self._socket.close()
+
+
+class Listener:
+    """Takes connections of clients on a free port of this host; `make` makes the user of each."""
+
+    def __init__(self, reader: SocketReader, make: Callable[[], Reading]) -> None:
+        self._reader, self._make = reader, make
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        self._socket.setblocking(False)
+        self.port: int = self._socket.getsockname()[1]
+        asyncio.get_running_loop().add_reader(self._socket, self._accept)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._socket.accept()
+        except OSError:  # it went before it was taken
+            return
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        user = self._make()
+        user.connection_made(ReadTransport(self._reader, sock, user))
 
 
 async def connect(reader: SocketReader, host: str, port: int, user: Reading) -> ReadTransport:

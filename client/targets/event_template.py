@@ -68,8 +68,9 @@ class EventTemplate:
         event = parse_event(self.before + _PLAIN.encode() + self.after)
         for choice in (event or {}).get("choices") or ():
             content = choice.get("delta") or choice.get("message") or choice
+            # Beside a role, no text is no token: there the text does change something else.
             if _PLAIN in (content.get("text"), content.get("content")):
-                return True
+                return "role" not in content
         return False
 
 

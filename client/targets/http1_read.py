@@ -21,6 +21,7 @@ class ReadConnection(HttpConnection):
 
     def send(self, request: bytes, exchange: Exchange) -> "asyncio.Future[None]":
         """See HttpConnection."""
+        self._transport.expect()
         ended = super().send(request, exchange)
         exchange.pieces = Coming(self._transport.pieces)
         return ended

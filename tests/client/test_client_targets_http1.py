@@ -268,6 +268,11 @@ EVENTS = st.one_of(
 
 
 @given(st.lists(EVENTS, max_size=8), st.booleans(), st.booleans())
+@example(
+    [{"choices": [{"text": "a"}]}, *[{"choices": [{"delta": {"role": "r", "content": ""}}]}] * 2],
+    False,
+    False,
+)
 def test_the_short_way_through_events_that_are_alike_finds_the_same(sent, compact, escaped):
     separators = (",", ":") if compact else None
     wire = [
