@@ -55,10 +55,7 @@ def choose_backend(
         form: Form = Int8Form(Int8) if config.weights == "int8" else DenseForm(compute)
         operations = Operations(PlainAttention(attend_einsum))
         return Backend(compute, form, _cache_type(config, compute), operations)
-    if mesh.size > 1:
-        reason = "arrays are split over several devices"
-    else:
-        reason = build.load(kernel_dir)
+    reason = "arrays are split over several devices" if mesh.size > 1 else build.load(kernel_dir)
     backend = cpu_backend(config, kernel=not reason, report=report, reason=reason)
     if reason or cpu.attention_fits(spec.heads, spec.kv_heads, spec.head_dim):
         return backend

@@ -106,7 +106,9 @@ class _Block:
 
     def mlp(self, layer: Layer, x: Float[Array, "N T D"]) -> Float[Array, "N T D"]:
         inner = self._plus(layer.gate_up(self.norm(layer.mlp_norm, x)), layer.gate_up_bias)
-        inner = self.operations.activate(inner, self.spec.activation)  # [N,T,C,P,F/C] -> [N,T,C,F/C]
+        inner = self.operations.activate(
+            inner, self.spec.activation
+        )  # [N,T,C,P,F/C] -> [N,T,C,F/C]
         return self._plus(layer.down(inner.reshape(*x.shape[:2], -1)), layer.down_bias)
 
     def _plus(self, x: jax.Array, bias: jax.Array | None) -> jax.Array:
