@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,6 +25,7 @@ from client.judging.judge import UNSAFE_FLAG
 from client.judging.limits import Limits
 from client.targets.in_process import quantization_schemes
 from client.targets.options import add_request_options, add_target_options, target_settings
+from client.targets.settings import ENDPOINTS
 
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -49,6 +51,8 @@ def _options(given: argparse.Namespace) -> QualityOptions:
         else (served(given.label or "served"),)
     )
     model = given.model or (DEFAULT_MODEL if local else target.model)
+    if target.kind in ENDPOINTS and target.model is None:
+        target = replace(target, model=given.model)  # as everywhere, what the server is asked for
     return QualityOptions(
         rows=wanted,
         target=target,

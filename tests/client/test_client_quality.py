@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,9 +92,10 @@ def test_rows_are_measured_kept_and_gone_on_with(
     assert "to go on: python -m client.quality" in rest
     first = records(out)["none none"]
     assert all(first[part] for part in ("speed", "perplexity", "humaneval"))
-    assert "| int8 |" not in (out / "table.md").read_text() or not records(out)["int8 none"][
-        "humaneval"
-    ]
+    assert (
+        "| int8 |" not in (out / "table.md").read_text()
+        or not records(out)["int8 none"]["humaneval"]
+    )
 
     done = run(*words)
     assert done.returncode == 0, done.stderr
@@ -117,8 +116,8 @@ def test_rows_are_measured_kept_and_gone_on_with(
 def check_row(record: dict[str, Any]) -> None:
     assert record["format"] == "loadstone-quality-1" and record["failed"] is None
     assert record["perplexity"]["scored_tokens"] == 99
-    # Random weights know nothing of 128 tokens.
-    assert 20 < record["perplexity"]["perplexity"] < 10_000
+    # Large random weights are sure of themselves, and wrong.
+    assert 1000 < record["perplexity"]["perplexity"] < 1e6
     assert record["speed"]["decode_tokens_per_second"] > 0
     assert record["humaneval"]["outcomes"] and record["humaneval"]["pass_at"] == {"1": 0.0}
     assert record["humaneval"]["contained_by"]
@@ -170,6 +169,7 @@ def test_another_server_writes_programs(problems: Path, tmp_path: Path) -> None:
     with writing_server() as port:
         words = [
             *("--backend", "openai", "--base-url", f"http://127.0.0.1:{port}", "--label", "awq"),
+            *("--model", "written"),
             *("--problems", problems, "--no-speed", "--out", out, "--batch-size", 2),
         ]
         done = run(*words, "--samples", 3, "--temperature", 0.7, "--pass-at", "1,3")
@@ -220,9 +220,9 @@ def writing_server() -> Iterator[int]:
     async def serve() -> None:
         app = web.Application()
         app.add_routes([web.get("/v1/models", models), web.post("/v1/completions", write)])
-        runner = web.AppRunner(app)
+        runner = web.AppRunner(app, shutdown_timeout=1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=1)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         ports.append(runner.addresses[0][1])
         ready.set()

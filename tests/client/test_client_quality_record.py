@@ -90,9 +90,7 @@ def test_a_part_that_was_not_asked_for_may_come_later() -> None:
 
 
 def test_the_table() -> None:
-    other = record(
-        Row("int8", "int8"), perplexity=TEXT | {"perplexity": 8.1}, humaneval=PROGRAMS
-    )
+    other = record(Row("int8", "int8"), perplexity=TEXT | {"perplexity": 8.1}, humaneval=PROGRAMS)
     failed = replace(record(Row("fp8", "none")), failed="no | such form", engine=None)
     lines = render([other, PLAIN, failed]).splitlines()
     rows = [line for line in lines if line.startswith("|")]
@@ -114,9 +112,7 @@ def test_the_table() -> None:
 def test_samples_are_told_and_not_added_up() -> None:
     drawn = PROGRAMS | {"pass_at": {"1": 0.1, "10": 0.5}, "tries": 40}
     asked = ASKED | {"temperature": 0.8, "samples": 10}
-    found = replace(
-        record(Row("none", "none"), humaneval=drawn), settings={"humaneval": asked}
-    )
+    found = replace(record(Row("none", "none"), humaneval=drawn), settings={"humaneval": asked})
     text = render([found])
     assert "pass@1 | pass@10" in text and "| 10.0% | 50.0% |" in text
     assert "temperature 0.8" in text and "10 samples" in text
