@@ -30,12 +30,12 @@ def _header(records: Sequence[QualityRecord]) -> list[str]:
     first = records[0]
     host = first.host
     versions = " ".join(f"{name} {host[name]}" for name in _VERSIONS if host.get(name))
-    dates = sorted({record.date[:8] for record in records})
+    days = sorted({f"{each.date[:4]}-{each.date[4:6]}-{each.date[6:8]}" for each in records})
     return [
         f"# Quality of {_name(first)}",
         "",
         *(f"- Command: `{command}`" for command in dict.fromkeys(each.command for each in records)),
-        f"- Date: {' to '.join(dict.fromkeys((dates[0], dates[-1])))}",
+        f"- Date: {' to '.join(dict.fromkeys((days[0], days[-1])))}",
         f"- Machine: {host['cpu']}, {host['cores']} cores",
         f"- Versions: {versions}",
         *_explain(records),

@@ -61,6 +61,7 @@ def test_another_server_has_one_row() -> None:
         ("--humaneval --first-problems 0", "--first-problems: 1 or more"),
         ("--humaneval --ignore-eos", "--ignore-eos"),
         ("--humaneval --batch-size 0", "1 or more"),
+        ("--humaneval --backend openai-chat", "--prompt-form chat"),
         ("--humaneval --judge-workers -1", "--judge-workers"),
         ("--text t --tokens 1", "--tokens: 2 or more"),
         ("--text t --stride 2000", "--stride: from 1 to --window"),

@@ -105,6 +105,7 @@ def test_the_table() -> None:
     assert rows[4] == "| m | fp8 | none | - | - | - | - | - |"
     assert lines[-1] == "- fp8-kv-none: no \\| such form"
     text = "\n".join(lines)
+    assert "- Date: 2026-01-02\n" in text
     assert "windows of 64 every 32, 999 tokens scored" in text and "a\\|b.txt" in text
     assert "asked as continuation, greedy, at most 8 new tokens" in text
 
