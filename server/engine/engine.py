@@ -17,6 +17,7 @@ from server.engine.backend import Backend
 from server.engine.config import EngineConfig
 from server.engine.memory import MemoryPlan
 from server.engine.protocol import EngineShape, Finish, PrefillChunk, PrefillSize, Token
+from server.engine.reading import Reading
 from server.engine.steps import FULL, NOTHING, STOPPED, Steps
 from server.engine.summary import EngineSummary
 from server.models.parameters import Parameters
@@ -190,6 +191,11 @@ class JaxEngine:
             * len(devices)
             // (config.slots * config.cache_length),
         )
+
+    def reading(self, window: int, chunk: int) -> Reading:
+        """Reads texts with these weights, beside the slots; lengths in tokens."""
+        plan = self._plan
+        return Reading(plan.model, plan.backend, plan.mesh, self._parameters, window, chunk)
 
     def prefill(self, chunks: Sequence[PrefillChunk]) -> DeviceStep:
         """See `protocol.Engine`."""

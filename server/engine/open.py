@@ -13,6 +13,7 @@ from server.engine.backend import choose_backend
 from server.engine.config import EngineConfig
 from server.engine.engine import EnginePlan, JaxEngine
 from server.models.catalogue import catalogue
+from server.models.parameters import Parameters
 from server.models.spec import ModelSpec
 from server.weights.dummy import dummy_parameters, dummy_shapes
 from server.weights.gguf import GGUFSource
@@ -102,6 +103,23 @@ def open_engine(
     With `config` None the batch is the largest up to 32 that fits, `settings` being the rest of
     EngineConfig. `cache_dir` keeps compiled programs and the CPU kernel. `report` gets progress.
     """
+    plan, parameters = load_engine(
+        choice, config, eos_ids, devices=devices, cache_dir=cache_dir, report=report, **settings
+    )
+    return JaxEngine(plan, parameters, report)
+
+
+def load_engine(
+    choice: ModelChoice,
+    config: EngineConfig | None,
+    eos_ids: frozenset[int],
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    cache_dir: Path | None = None,
+    report: Report = lambda _: None,
+    **settings: Any,
+) -> tuple[EnginePlan, Parameters]:
+    """As `open_engine`, with nothing compiled yet."""
     devices = list(devices or jax.devices())
     if cache_dir is not None:
         _use_compile_cache(cache_dir / "xla")
@@ -143,7 +161,7 @@ def open_engine(
         parameters = load_parameters(
             choice.source, spec, backend.form, backend.compute, places, plan.mlp_blocks, progress
         )
-    return JaxEngine(plan, parameters, report)
+    return plan, parameters
 
 
 def _within_reach(config: EngineConfig, spec: ModelSpec, report: Report) -> EngineConfig:
