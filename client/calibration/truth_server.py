@@ -99,6 +99,9 @@ class Side(asyncio.Protocol):
         """What came, and when."""
         raise NotImplementedError
 
+    def owed(self, size: int) -> None:
+        """No calls are announced here."""
+
     def answer_ended(self, now: float, head: bytes) -> None:
         """No answers come here."""
 

@@ -19,6 +19,7 @@ from client.targets.orchestrator import (
     read_answer,
     read_health,
 )
+from client.targets.reading import open_reading
 from client.targets.settings import TargetSettings
 from client.targets.target import wait_until_ready
 from client.workloads.prompt import Prompt
@@ -34,6 +35,7 @@ class JetStreamTarget:
         self._settings = settings
         self._context = settings.ssl_context("h2")
         self._gathering = Gathering()
+        self._reading, self._no_reading = open_reading(settings)
         # A set that keeps its order.
         self._connections: dict[Http2Connection, None] = {}
         self._headers = self._head(DECODE, settings.request_timeout)
@@ -41,6 +43,8 @@ class JetStreamTarget:
     async def open(self, report: Callable[[str], None]) -> None:
         """Opens every connection and waits for HealthCheck; see `Target.open`."""
         settings = self._settings
+        if self._no_reading:
+            report(self._no_reading)
         await wait_until_ready(self._ready, settings.address, settings.connect_timeout, report)
 
     def build(self, prompt: Prompt) -> bytes:
@@ -53,7 +57,7 @@ class JetStreamTarget:
 
     def read(self, exchange: Exchange, text: bool = True) -> Answer:
         """Parses the messages; see `Target.read`."""
-        found, problem = messages(exchange.arrivals)
+        found, problem = messages(exchange.came)
         answer = read_answer(found)
         if problem and exchange.status == OK and answer.failure is None:
             return replace(answer, failure=(MALFORMED, problem))
@@ -63,6 +67,8 @@ class JetStreamTarget:
         """Closes the connections; the server cancels what is under way."""
         for connection in list(self._connections):
             connection.close()
+        if self._reading is not None:
+            await self._reading.close()
 
     async def _call(
         self, headers: bytes, request: bytes, exchange: Exchange, timeout: float
@@ -93,12 +99,17 @@ class JetStreamTarget:
     async def _connect(self, timeout: float) -> Http2Connection:
         settings, loop = self._settings, asyncio.get_running_loop()
         async with asyncio.timeout(timeout):
-            _, connection = await loop.create_connection(
-                lambda: Http2Connection(self._gone, self._gathering),
-                settings.host,
-                settings.port,
-                ssl=self._context,
-            )
+            if self._reading is not None:
+                connection = await self._reading.connect_http2(
+                    settings.host, settings.port, self._gone
+                )
+            else:
+                _, connection = await loop.create_connection(
+                    lambda: Http2Connection(self._gone, self._gathering),
+                    settings.host,
+                    settings.port,
+                    ssl=self._context,
+                )
             try:
                 await connection.ready
             except BaseException:
@@ -148,7 +159,7 @@ class JetStreamTarget:
             return ""
         if exchange.status != OK:
             return f"{exchange.status} ({exchange.detail})"
-        found, problem = messages(exchange.arrivals)
+        found, problem = messages(exchange.came)
         if problem or len(found) != 1:
             return f"its answer to HealthCheck cannot be read ({problem or 'not one message'})"
         return read_health(found[0][1])
