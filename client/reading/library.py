@@ -6,8 +6,9 @@ from pathlib import Path
 
 from native.build import CannotBuildError, Library, open_library
 
+_C = ("reader.c", "columns.c", "chunks.c", "frames.c", "samples.c")
 _FOLDER = Path(__file__).parent
-_SOURCES = tuple(_FOLDER / name for name in ("reader.c", "columns.c", "chunks.c", "frames.c"))
+_SOURCES = tuple(_FOLDER / name for name in _C)
 _HEADERS = tuple(_FOLDER / name for name in ("columns.h", "chunks.h", "frames.h"))
 _FLAGS = ("-O2", "-shared", "-fPIC", "-pthread")
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
@@ -23,6 +24,7 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "reader_call": (ctypes.c_int, (_POINTER, _POINTER, _CALL)),
     "reader_owed": (_COUNT, (_POINTER, _POINTER)),
     "reader_pieces": (_SIZE, (_POINTER, _POINTER, _CALL)),
+    "samples_count": (_SIZE, (ctypes.c_char_p, _POINTER, _SIZE, _POINTER)),
     "reader_take": (ctypes.c_int, (_POINTER, _POINTER, _CALL, _COUNT, *(_POINTER,) * 5)),
 }
 

@@ -154,6 +154,8 @@ def count_tokens(
     proportion to their characters. Where it says nothing the whole text is tokenized: the pieces
     tokenized one by one would give too many.
     """
+    if answer.by_ids is not None:
+        return Arrivals(*answer.by_ids), CountedBy.TOKEN_IDS
     if len(answer.singles):
         return Arrivals.singles(answer.singles), CountedBy.USAGE
     if any(piece.token_ids for piece in answer.pieces):

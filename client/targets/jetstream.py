@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from client.errors import NotReadyError
+from client.reading.pieces import Pieces
 from client.targets.connecting import failure_of, open_many
 from client.targets.exchange import MALFORMED, OK, TIMEOUT, Answer, Exchange
 from client.targets.gathering import Gathering
@@ -19,6 +20,7 @@ from client.targets.orchestrator import (
     read_answer,
     read_health,
 )
+from client.targets.orchestrator_columns import read_columns
 from client.targets.reading import open_reading
 from client.targets.settings import TargetSettings
 from client.targets.target import wait_until_ready
@@ -57,6 +59,10 @@ class JetStreamTarget:
 
     def read(self, exchange: Exchange, text: bool = True) -> Answer:
         """Parses the messages; see `Target.read`."""
+        if self._reading is not None and isinstance(exchange.came, Pieces) and not text:
+            counted = read_columns(exchange.came, self._reading.library)
+            if counted is not None:
+                return counted
         found, problem = messages(exchange.came)
         answer = read_answer(found)
         if problem and exchange.status == OK and answer.failure is None:

@@ -45,7 +45,7 @@ class Reading:
     """Opens connections that a thread reads. Raises `CannotBuildError` where none can."""
 
     def __init__(self, settings: TargetSettings) -> None:
-        self._library = load_library(settings.cache_dir)
+        self.library = load_library(settings.cache_dir)
         self._reader: SocketReader | None = None
 
     async def connect(
@@ -75,5 +75,5 @@ class Reading:
 
     def _open(self) -> SocketReader:
         if self._reader is None:
-            self._reader = SocketReader(self._library)
+            self._reader = SocketReader(self.library)
         return self._reader
