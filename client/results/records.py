@@ -81,7 +81,8 @@ class Record:
 
         Tokens of one message came together: 0 between them, and the whole wait before the first.
         """
-        return np.diff(self.token_times)
+        times = self.token_times
+        return times[1:] - times[:-1]
 
 
 def build_records(

@@ -27,6 +27,7 @@ from client.targets.exchange import (
 )
 from client.targets.gathering import Gathering
 from client.targets.grpc_wire import code_name
+from client.targets.header_blocks import HeaderBlocks
 
 _clock = time.perf_counter
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -76,7 +77,7 @@ class Http2Connection(asyncio.Protocol):
         self.streams: dict[int, Call] = {}
         self._next = 1
         self._rest = b""
-        self._headers = hpack.Decoder()
+        self._headers = HeaderBlocks()
         self._block: tuple[int, int, bytes] | None = None  # headers that go on in the next frame
         self._window = 65_535
         self._stream_window = 65_535
@@ -248,8 +249,7 @@ class Http2Connection(asyncio.Protocol):
             return
         self._block = None
         # Also for streams that are gone: the compression's state runs through all blocks.
-        fields = self._headers.decode(block, raw=True)
-        found = {bytes(name): str(value, "utf-8", "replace") for name, value in fields}
+        found = self._headers.decode(block)
         stream = self.streams.get(number)
         if stream is None:
             return
