@@ -90,6 +90,10 @@ int frames_take(struct frames *f, struct columns *passing, double now, const cha
     return size ? what | pass(f, passing, now, data, size) : what;
 }
 
+size_t frames_lacking(const struct frames *f) {
+    return f->held < HEADER || f->given_up ? 0 : size_of(f->rest) - f->held;
+}
+
 int frames_call(struct frames *f, uint32_t number) {
     size_t place = number / 2;
     if (place >= f->room) {

@@ -18,6 +18,9 @@ void frames_close(struct frames *);
 int frames_take(struct frames *, struct columns *passing, double now, const char *data,
                 size_t size);
 
+// Bytes that the frame under way still lacks, as far as is known.
+size_t frames_lacking(const struct frames *);
+
 // DATA of this stream is kept from now on. 0: no memory, and it is passed.
 int frames_call(struct frames *, uint32_t number);
 

@@ -30,7 +30,7 @@ static const double CLOSE = 0.001;
 enum { WAIT_ONE = 900, WAIT_MANY = 200 };
 static const double MOST_LATE = 10.0;  // seconds between arrival and read; more is a clock set anew
 
-enum { EVENTS = 256, BUFFER = 1 << 16, FRAMED_READ = 4096 };
+enum { EVENTS = 256, BUFFER = 1 << 16, FRAMED_READ = 512, MOST_READS = 256 };
 
 struct stream {
     int fd, mode, expecting, told, waiting, error;
@@ -127,16 +127,23 @@ static double arrival(struct reader *reader, struct msghdr *message, double now)
     return now;
 }
 
+// Few packets at a time where many streams share the stamp of the last one. (Linux puts up to 17 that
+// wait to be read together, with the stamp of the last.)
+static size_t room_to_read(const struct stream *stream) {
+    if (stream->mode != FRAMED) return BUFFER;
+    size_t lacking = frames_lacking(stream->frames);
+    return lacking > FRAMED_READ ? lacking : FRAMED_READ;
+}
+
 static void read_one(struct reader *reader, struct stream *stream) {
     char notes[CMSG_SPACE(sizeof(struct timespec))];
-    // Few packets at a time where many streams share the stamp of the last one.
-    struct iovec place = {reader->buffer, stream->mode == FRAMED ? FRAMED_READ : BUFFER};
+    struct iovec place = {reader->buffer, room_to_read(stream)};
     struct msghdr message = {.msg_iov = &place, .msg_iovlen = 1, .msg_control = notes,
                              .msg_controllen = sizeof notes};
     ssize_t size = recvmsg(stream->fd, &message, MSG_DONTWAIT);
     double now = now_seconds();
     if (size > 0) {
-        reader->full |= (size_t)size == place.iov_len;
+        reader->full = (size_t)size == place.iov_len;
         take_in(reader, stream, arrival(reader, &message, now), reader->buffer, (size_t)size);
         return;
     }
@@ -154,21 +161,24 @@ static void *work(void *given) {
         int count = epoll_wait(reader->epoll, events, EVENTS, -1);
         double now = now_seconds();
         // To wake for each read costs as much as the read; who stamps it is not this thread.
-        if (reader->stamped && now - before < CLOSE && !reader->full) {
+        if (reader->stamped && now - before < CLOSE) {
             usleep(__atomic_load_n(&reader->framed, __ATOMIC_RELAXED) ? WAIT_MANY : WAIT_ONE);
             count = epoll_wait(reader->epoll, events, EVENTS, 0);
             now = now_seconds();
         }
         before = now;
-        reader->full = 0;
         if (count < 0 && errno != EINTR) return NULL;
         for (int i = 0; i < count; i++) {
             struct stream *stream = events[i].data.ptr;
             if (!stream) return NULL;
-            // Held for one read at a time: who sends must not wait for a row of reads.
-            pthread_mutex_lock(&reader->lock);
-            if (stream->mode != GONE) read_one(reader, stream);
-            pthread_mutex_unlock(&reader->lock);
+            int reads = 0;
+            do {
+                reader->full = 0;
+                // Held for one read at a time: who sends must not wait for a row of reads.
+                pthread_mutex_lock(&reader->lock);
+                if (stream->mode != GONE) read_one(reader, stream);
+                pthread_mutex_unlock(&reader->lock);
+            } while (reader->full && ++reads < MOST_READS);
         }
     }
 }

@@ -154,10 +154,15 @@ class ReadTransport:
 
 
 class Listener:
-    """Takes connections of clients on a free port of this host; `make` makes the user of each."""
+    """Takes connections of clients on a free port of this host; `make` makes the user of each.
 
-    def __init__(self, reader: SocketReader, make: Callable[[], Reading]) -> None:
-        self._reader, self._make = reader, make
+    `most_owed`: see `SocketReader.add`.
+    """
+
+    def __init__(
+        self, reader: SocketReader, make: Callable[[], Reading], most_owed: int = 0
+    ) -> None:
+        self._reader, self._make, self._most_owed = reader, make, most_owed
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self._socket.setblocking(False)
         self.port: int = self._socket.getsockname()[1]
@@ -171,7 +176,7 @@ class Listener:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         user = self._make()
-        user.connection_made(ReadTransport(self._reader, sock, user))
+        user.connection_made(ReadTransport(self._reader, sock, user, self._most_owed))
 
 
 async def connect(
