@@ -157,17 +157,19 @@ static void *work(void *given) {
     struct reader *reader = given;
     struct epoll_event events[EVENTS];
     double before = 0;
+    int flowing = 0;
     for (;;) {
-        int count = epoll_wait(reader->epoll, events, EVENTS, -1);
-        double now = now_seconds();
+        int count = 0;
         // To wake for each read costs as much as the read; who stamps it is not this thread.
-        if (reader->stamped && now - before < CLOSE) {
+        if (flowing) {
             usleep(__atomic_load_n(&reader->framed, __ATOMIC_RELAXED) ? WAIT_MANY : WAIT_ONE);
             count = epoll_wait(reader->epoll, events, EVENTS, 0);
-            now = now_seconds();
         }
-        before = now;
+        if (!count) count = epoll_wait(reader->epoll, events, EVENTS, -1);
         if (count < 0 && errno != EINTR) return NULL;
+        double now = now_seconds();
+        flowing = now - before < CLOSE;
+        before = now;
         for (int i = 0; i < count; i++) {
             struct stream *stream = events[i].data.ptr;
             if (!stream) return NULL;
@@ -180,6 +182,7 @@ static void *work(void *given) {
                 pthread_mutex_unlock(&reader->lock);
             } while (reader->full && ++reads < MOST_READS);
         }
+        flowing &= reader->stamped;
     }
 }
 

@@ -35,6 +35,11 @@ class ReadHttp2Connection(Http2Connection):
             call.exchange.pieces = Coming(partial(self._transport.pieces_of, call.number))
 
     def _collect(self, call: Call) -> None:
+        exchange = call.exchange
+        if exchange.pieces is None:
+            return
         # The thread may be ahead: what came behind the frame that ends a call is no part of it.
-        if call.exchange.pieces is not None:
-            call.exchange.pieces = self._transport.take_call(call.number, self._last)
+        exchange.pieces = self._transport.take_call(call.number, self._last)
+        if exchange.arrivals:  # content in the call's last frame, which the thread passed
+            exchange.arrivals[:0] = exchange.pieces or ()
+            exchange.pieces = None
