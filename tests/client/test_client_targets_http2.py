@@ -263,7 +263,8 @@ def test_a_server_without_room_for_headers_in_memory(transport):
     assert summary(record)[:2] == DONE
 
 
-def test_a_ping_is_answered_and_windows_of_the_server_are_kept():
+@pytest.mark.parametrize("transport", OWN)
+def test_a_ping_is_answered_and_windows_of_the_server_are_kept(transport):
     """A server that opens its window a little at a time gets every byte, and never one too many."""
     answered, received = [], bytearray()
 
@@ -293,9 +294,9 @@ def test_a_ping_is_answered_and_windows_of_the_server_are_kept():
         server = await asyncio.start_server(serve, "localhost", 0)
         port = server.sockets[0].getsockname()[1]
         asked = [prompt("p" * 100_000)]
-        (record,) = await asking(settings_for("fast", port), asked)
+        (record,) = await asking(settings_for(transport, port), asked)
         server.close()
-        return record, make_target(settings_for("fast", port)).build(asked[0])
+        return record, make_target(settings_for(transport, port)).build(asked[0])
 
     record, request = run(asked_slowly())
     assert record.cause == ""
@@ -303,12 +304,13 @@ def test_a_ping_is_answered_and_windows_of_the_server_are_kept():
     assert answered == [b"12345678"]
 
 
-def test_connections_that_are_gone_are_not_kept():
+@pytest.mark.parametrize("transport", OWN)
+def test_connections_that_are_gone_are_not_kept(transport):
     """Each answer closes its connection; nothing of them is left, and nothing is lost."""
 
     async def several():
         async with answering(lambda n: [*good(n), None]) as port:
-            target = make_target(settings_for("fast", port))
+            target = make_target(settings_for(transport, port))
             await target.open(lambda reason: None)
             causes = []
             for _ in range(20):
@@ -327,10 +329,11 @@ def test_connections_that_are_gone_are_not_kept():
     assert after == 0
 
 
-def test_a_connection_the_server_leaves_is_closed_when_its_last_call_has_ended():
+@pytest.mark.parametrize("transport", OWN)
+def test_a_connection_the_server_leaves_is_closed_when_its_last_call_has_ended(transport):
     async def leaving():
         async with answering(lambda n: [frame(GOAWAY, 0, 0, u32(n, 0)), *good(n)]) as port:
-            target = make_target(settings_for("fast", port))
+            target = make_target(settings_for(transport, port))
             await target.open(lambda reason: None)
             causes = []
             for _ in range(3):
@@ -378,12 +381,13 @@ def _frames(made: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_whatever_comes_every_call_ends_and_nothing_escapes(loop):
+@pytest.mark.parametrize("transport", OWN)
+def test_whatever_comes_every_call_ends_and_nothing_escapes(loop, transport):
     made = random.Random(20)
 
     async def many():
         async with answering(lambda n: [_frames(made), *([None] * (made.random() < 0.7))]) as port:
-            settings = settings_for("fast", port, request_timeout=0.15, connect_timeout=1.0)
+            settings = settings_for(transport, port, request_timeout=0.15, connect_timeout=1.0)
             target = make_target(settings)
             exchanges = []
             for _ in range(25):
