@@ -1,4 +1,4 @@
-"""Answers of the Orchestrator service kept in columns, counted by token ids without an object each."""
+"""Answers of the Orchestrator service in columns, counted by token ids without an object each."""
 
 import ctypes
 

@@ -67,9 +67,7 @@ class Wire(asyncio.Transport):
 
 
 def outcomes(exchanges: list[Exchange]) -> list[tuple]:
-    return [
-        (each.status, each.detail, [content for _, content in each.came]) for each in exchanges
-    ]
+    return [(each.status, each.detail, [content for _, content in each.came]) for each in exchanges]
 
 
 def controls(written: bytes) -> list[tuple]:
@@ -244,7 +242,7 @@ def test_windows_are_opened_again_for_what_was_kept_padding_included():
         sent = opened = 0
         for number in range(200):
             payload = bytes(1 + number % 100)
-            padded = b"\x07" + payload + bytes(7)
+            padded = b"\xc8" + payload + bytes(200)
             nobodys = data(9, payload)  # owed all the same
             await server.send(data(1, payload) + frame(DATA, PADDED, 1, padded) + nobodys)
             sent += 2 * len(payload) + len(padded)

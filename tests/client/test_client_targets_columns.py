@@ -124,4 +124,6 @@ def test_text_without_ids_is_counted_as_ever():
     assert_same([*contents, LAST])
     columns, _ = both(contents)
     assert columns.by_ids is None
-    assert columns.pieces == read_answer([(n / 4, raw[5:]) for n, raw in enumerate(contents)]).pieces
+    assert (
+        columns.pieces == read_answer([(n / 4, raw[5:]) for n, raw in enumerate(contents)]).pieces
+    )
