@@ -1,7 +1,7 @@
 """A forward without a KV cache in eager PyTorch, kernel by kernel.
 
-Every elementwise operation is a kernel of its own that reads and writes memory. The counts follow the
-operations in transformers 4.48's modelling code (LlamaForCausalLM, OPTForCausalLM).
+Every elementwise operation is a kernel of its own that reads and writes memory. The counts follow
+the operations in transformers 4.48's modelling code (LlamaForCausalLM, OPTForCausalLM).
 """
 
 from dataclasses import dataclass
@@ -68,6 +68,13 @@ def forward_work(forward: Forward) -> Work:
     )
 
 
+def least_work(forward: Forward) -> Work:
+    """The arithmetic of products and attention alone: what no implementation can avoid."""
+    whole = forward_work(forward)
+    kept = [part for part in whole.parts if part.kind != ELEMENTWISE]
+    return Work(tuple(Part(part.kind, 0.0, part.flops, part.arithmetic) for part in kept))
+
+
 def forward_memory(forward: Forward, kept: bool = False) -> float:
     """Bytes of a device at the peak, which is the loss: weights, and copies of the logits.
 
@@ -97,7 +104,8 @@ def _attention(forward: Forward) -> list[Part]:
     parts += [_move(2 * count * width * size) for size in (*copied, queries)]
     seen = forward.tokens
     if forward.windowed:
-        seen = min(seen, 2 * (model.sliding_window or seen)) // 2
+        # A token sees half of the square, or the window before it.
+        seen = min(seen // 2, model.sliding_window or seen)
     flops = 4.0 * count * seen * queries
     # Flash attention is in 16 bits whatever the rest is in.
     arithmetic = "bf16" if forward.windowed else forward.compute

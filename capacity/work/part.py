@@ -27,8 +27,8 @@ class Work:
     """A step on each chip.
 
     parts: run one after the other. reduced: bytes that each chip puts into all-reduces, in
-    `collectives` of them among `sharers` chips. layers: layers whose kernels the host launches. sequences: rows that the
-    host looks after.
+    `collectives` of them among `sharers` chips. layers: those whose kernels the host launches.
+    sequences: rows that the host looks after.
     """
 
     parts: tuple[Part, ...]

@@ -1,0 +1,57 @@
+"""Our own and imported records that cannot be right."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from capacity.records.own import OwnRun
+from capacity.sanity.finding import ABOVE_ROOFLINE, CANNOT_FIT, Finding
+from capacity.sanity.roofline import beats, memory_excess
+from capacity.serving.batch_run import batch_run, time_batch
+from capacity.timing.efficiency import IDEAL
+from capacity.timing.seconds import step_time
+from capacity.work.decode import decode_work
+from capacity.work.setting import Setting
+from capacity.work.software import LEAST
+
+
+def findings_of(run: OwnRun) -> list[Finding]:
+    """What is physically impossible about a run."""
+    setting = replace(run.setting, software=LEAST)
+    longest = int((run.lengths.inputs + run.lengths.outputs).max())
+    found = []
+    # What this host's memory holds is not in every record of a CPU.
+    if setting.slice.chip.kind != "cpu" and (problem := memory_excess(run.setting, longest)):
+        found.append(Finding(run.name, _about(run.setting), CANNOT_FIT, "", problem))
+    if run.tokens_per_s and run.rate is None and not run.decode_only:
+        most = time_batch(batch_run(setting, run.lengths), IDEAL).throughput
+        if beats(run.tokens_per_s, most, more_is_better=True):
+            found.append(_above(run, run.tokens_per_s, most, "tokens/s"))
+    if run.tpot_ms:
+        least = _least_step(setting, run)
+        if beats(run.tpot_ms, least, more_is_better=False):
+            found.append(_above(run, run.tpot_ms, least, "ms a token"))
+    return found
+
+
+def _least_step(setting: Setting, run: OwnRun) -> float:
+    """ms of a step for one sequence alone: no token can come sooner than the weights are read."""
+    rows = setting.slots if run.decode_only else 1
+    seen = float(np.minimum(run.lengths.inputs, setting.kept_positions).mean())
+    alone = setting if run.decode_only else replace(setting, slots=setting.replicas)
+    return float(step_time(decode_work(alone, rows, rows * seen), setting.slice, IDEAL).total) * 1e3
+
+
+def _above(run: OwnRun, measured: float, bound: float, unit: str) -> Finding:
+    return Finding(
+        run.name,
+        _about(run.setting),
+        ABOVE_ROOFLINE,
+        unit,
+        f"{measured:,.4g} {unit} measured, and every peak reached gives {bound:,.4g}; either the "
+        "record is wrong or the chip's figures are (--chips)",
+    )
+
+
+def _about(setting: Setting) -> str:
+    return f"{setting.model.name} on {setting.slice.name}, {setting.slots} slots"
