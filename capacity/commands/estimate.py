@@ -20,7 +20,7 @@ from capacity.commands.options import (
     whole_numbers,
 )
 from capacity.memory.need import largest_batch, memory_need, require_fit
-from capacity.serving.batch_run import batch_run, time_batch
+from capacity.serving.batch_run import batch_run, batch_throughput, time_batch
 from capacity.serving.cost import datasheet_power, price_per_million
 from capacity.serving.lengths import SAMPLE, Lengths, parse_lengths
 from capacity.serving.level import parse_level, require_possible
@@ -156,7 +156,7 @@ def _quantities(
         "ttft_ms": lambda e: float(time_batch(run, e).ttft.mean()) * 1e3,
         "tpot_ms": lambda e: float(np.nanmean(time_batch(run, e).tpot)) * 1e3,
         "duration_s": lambda e: time_batch(run, e).duration,
-        "tokens_per_s": lambda e: time_batch(run, e).throughput,
+        "tokens_per_s": lambda e: batch_throughput(run, e),
         "most_requests_per_s": lambda e: server(e).most_requests,
     }
 

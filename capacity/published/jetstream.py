@@ -6,7 +6,7 @@ from capacity.calibration.observation import Observation
 from capacity.hardware.slice import find_slice
 from capacity.published.model import Chips, PageModel
 from capacity.published.rows import PublishedRow
-from capacity.serving.batch_run import batch_run, time_batch
+from capacity.serving.batch_run import batch_run, batch_throughput
 from capacity.serving.lengths import SAMPLE, parse_lengths
 from capacity.timing.efficiency import IDEAL, Efficiency, Prior, Priors
 from capacity.timing.profiles import JETSTREAM, NOISE
@@ -43,9 +43,12 @@ def _expects(
     run = batch_run(setting_of(row, chips, software), lengths)
 
     def predict(efficiency: Efficiency) -> float:
-        return time_batch(run, efficiency).throughput
+        return batch_throughput(run, efficiency)
 
-    name = f"{row.model} on {run.setting.slice.name}, {row.variant}, batch {row.batch}"
+    name = (
+        f"{row.model} on {run.setting.slice.name}, {row.variant}, batch {row.batch}, "
+        f"cache {row.cache_length:,}"
+    )
     return Observation(name, _measured(row), predict, frozenset({row.model}))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from capacity.calibration.observation import Observation
-from capacity.serving.batch_run import batch_run, time_batch
+from capacity.serving.batch_run import batch_run, batch_throughput, time_batch
 from capacity.serving.cost import Power
 from capacity.serving.lengths import Lengths
 from capacity.serving.steady import Server
@@ -64,7 +64,7 @@ def observations(run: OwnRun) -> list[Measured]:
     plan = batch_run(run.setting, run.lengths)
 
     def throughput(efficiency: Efficiency) -> float:
-        return time_batch(plan, efficiency).throughput
+        return batch_throughput(plan, efficiency)
 
     def tpot(efficiency: Efficiency) -> float:
         return float(np.nanmean(time_batch(plan, efficiency).tpot)) * 1e3

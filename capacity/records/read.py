@@ -1,8 +1,8 @@
 """Records of client.benchmark, client.sweep and client.offline as measured runs.
 
 A record of a run says what was asked and what came out; what it ran on stands in the state of a
-sweep (`plan`), in `ready.json` beside the record, in the record itself (client.offline), or is given
-on the command line.
+sweep (`plan`), in `ready.json` beside the record, in the record itself (client.offline), or is
+given on the command line.
 """
 
 import json

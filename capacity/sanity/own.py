@@ -7,7 +7,7 @@ import numpy as np
 from capacity.records.own import OwnRun
 from capacity.sanity.finding import ABOVE_ROOFLINE, CANNOT_FIT, Finding
 from capacity.sanity.roofline import beats, memory_excess
-from capacity.serving.batch_run import batch_run, time_batch
+from capacity.serving.batch_run import batch_run, batch_throughput
 from capacity.timing.efficiency import IDEAL
 from capacity.timing.seconds import step_time
 from capacity.work.decode import decode_work
@@ -24,7 +24,7 @@ def findings_of(run: OwnRun) -> list[Finding]:
     if setting.slice.chip.kind != "cpu" and (problem := memory_excess(run.setting, longest)):
         found.append(Finding(run.name, _about(run.setting), CANNOT_FIT, "", problem))
     if run.tokens_per_s and run.rate is None and not run.decode_only:
-        most = time_batch(batch_run(setting, run.lengths), IDEAL).throughput
+        most = batch_throughput(batch_run(setting, run.lengths), IDEAL)
         if beats(run.tokens_per_s, most, more_is_better=True):
             found.append(_above(run, run.tokens_per_s, most, "tokens/s"))
     if run.tpot_ms:

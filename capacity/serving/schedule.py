@@ -1,8 +1,8 @@
 """Requests that are all there at the start, on a fixed number of slots, step by step.
 
 Counted in decode steps, the schedule does not depend on how long anything takes: a request takes
-the first slot that is free, holds it for a step for each answer token after the first (which prefill
-makes), and the next request gets it. Only then come seconds: `batch_run.py`.
+the first slot that is free, holds it for a step for each answer token after the first (which
+prefill makes), and the next request gets it. Only then come seconds: `batch_run.py`.
 """
 
 import heapq

@@ -36,9 +36,10 @@ class StepTime:
 
 def step_time(work: Work, slice_: Slice, efficiency: Efficiency) -> StepTime:
     """Of one step on a slice; arrays in the work give arrays."""
-    memory = [_memory_seconds(part, slice_, efficiency) for part in work.parts]
+    memory = [part.times * _memory_seconds(part, slice_, efficiency) for part in work.parts]
     compute = [
-        part.flops / (slice_.chip.peak(part.arithmetic) * efficiency.compute) for part in work.parts
+        part.times * part.flops / (slice_.chip.peak(part.arithmetic) * efficiency.compute)
+        for part in work.parts
     ]
     links = _link_seconds(work, slice_, efficiency)
     device = sum(map(np.maximum, memory, compute)) + links

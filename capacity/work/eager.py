@@ -4,7 +4,7 @@ Every elementwise operation is a kernel of its own that reads and writes memory.
 the operations in transformers 4.48's modelling code (LlamaForCausalLM, OPTForCausalLM).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from capacity.work.part import CACHE, ELEMENTWISE, WEIGHTS, Part, Work
 from capacity.work.setting import COMPUTES
@@ -56,7 +56,8 @@ def forward_work(forward: Forward) -> Work:
     """All kernels of a forward."""
     model, split = forward.model, forward.mlp_split
     layer = _attention(forward) + _mlp(forward)
-    parts = [*layer * model.layers, *_norm(forward), *_head(forward)]
+    parts = [replace(part, times=model.layers) for part in layer]
+    parts += [*_norm(forward), *_head(forward)]
     shared = split > 1
     return Work(
         tuple(parts),
@@ -72,7 +73,7 @@ def least_work(forward: Forward) -> Work:
     """The arithmetic of products and attention alone: what no implementation can avoid."""
     whole = forward_work(forward)
     kept = [part for part in whole.parts if part.kind != ELEMENTWISE]
-    return Work(tuple(Part(part.kind, 0.0, part.flops, part.arithmetic) for part in kept))
+    return Work(tuple(replace(part, bytes=0.0, quantized=False) for part in kept))
 
 
 def forward_memory(forward: Forward, kept: bool = False) -> float:
