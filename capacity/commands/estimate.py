@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from capacity.commands.options import (
     whole_numbers,
 )
 from capacity.memory.need import largest_batch, memory_need, require_fit
-from capacity.serving.batch_run import batch_run, batch_throughput, time_batch
+from capacity.serving.batch_run import BatchTimes, batch_run, time_batch
 from capacity.serving.cost import datasheet_power, price_per_million
 from capacity.serving.lengths import SAMPLE, Lengths, parse_lengths
 from capacity.serving.level import parse_level, require_possible
-from capacity.serving.steady import Server
+from capacity.serving.steady import Server, Steady
 from capacity.tables.markdown import number, table
 from capacity.timing.efficiency import IDEAL, Efficiency
 from capacity.timing.profiles import NOISE, PROFILES
@@ -136,29 +137,39 @@ def _quantities(
 ) -> dict[str, Predict]:
     """What is estimated, each as a function of the efficiencies. Times in ms."""
 
+    @cache
     def server(efficiency: Efficiency) -> Server:
         return Server(setting, lengths, efficiency)
 
     found: dict[str, Predict] = {
         "prefill_ms": lambda e: float(server(e).prompts().mean()) * 1e3,
         "step_ms": lambda e: float(server(e).step(setting.slots).total) * 1e3,
-    }
-    if rate is not None:
-        return found | {
-            "ttft_ms": lambda e: server(e).at_rate(rate).ttft * 1e3,
-            "tpot_ms": lambda e: server(e).at_rate(rate).tpot * 1e3,
-            "tokens_per_s": lambda e: server(e).at_rate(rate).tokens_per_s,
-            "sequences": lambda e: server(e).at_rate(rate).active,
-            "most_requests_per_s": lambda e: server(e).most_requests,
-        }
-    run = batch_run(setting, lengths.draw(requests, _SEED))
-    return found | {
-        "ttft_ms": lambda e: float(time_batch(run, e).ttft.mean()) * 1e3,
-        "tpot_ms": lambda e: float(np.nanmean(time_batch(run, e).tpot)) * 1e3,
-        "duration_s": lambda e: time_batch(run, e).duration,
-        "tokens_per_s": lambda e: batch_throughput(run, e),
         "most_requests_per_s": lambda e: server(e).most_requests,
     }
+    if rate is not None:
+
+        @cache
+        def steady(efficiency: Efficiency) -> Steady:
+            return server(efficiency).at_rate(rate)
+
+        return found | {
+            "ttft_ms": lambda e: steady(e).ttft * 1e3,
+            "tpot_ms": lambda e: steady(e).tpot * 1e3,
+            "tokens_per_s": lambda e: steady(e).tokens_per_s,
+            "sequences": lambda e: steady(e).active,
+        }
+    run = batch_run(setting, lengths.draw(requests, _SEED))
+
+    @cache
+    def times(efficiency: Efficiency) -> BatchTimes:
+        return time_batch(run, efficiency)
+
+    found["ttft_ms"] = lambda e: float(times(e).ttft.mean()) * 1e3
+    if run.lengths.outputs.max() > 1:
+        found["tpot_ms"] = lambda e: float(np.nanmean(times(e).tpot)) * 1e3
+    found["duration_s"] = lambda e: times(e).duration
+    found["tokens_per_s"] = lambda e: times(e).throughput
+    return found
 
 
 _LABELS = {

@@ -20,8 +20,11 @@ def findings_of(run: OwnRun) -> list[Finding]:
     setting = replace(run.setting, software=LEAST)
     longest = int((run.lengths.inputs + run.lengths.outputs).max())
     found = []
+    together = min(setting.slots, len(run.lengths.inputs))
     # What this host's memory holds is not in every record of a CPU.
-    if setting.slice.chip.kind != "cpu" and (problem := memory_excess(run.setting, longest)):
+    if setting.slice.chip.kind != "cpu" and (
+        problem := memory_excess(run.setting, together, longest)
+    ):
         found.append(Finding(run.name, _about(run.setting), CANNOT_FIT, "", problem))
     if run.tokens_per_s and run.rate is None and not run.decode_only:
         most = batch_throughput(batch_run(setting, run.lengths), IDEAL)

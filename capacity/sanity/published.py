@@ -52,7 +52,8 @@ def _finding(row: PublishedRow, kind: str, metric: str, arithmetic: str) -> Find
 
 def _check_fit(model: PageModel, row: PublishedRow, chips: Chips) -> Iterator[Finding]:
     if model.number == "002":
-        problem = memory_excess(jetstream.setting_of(row, chips), row.cache_length)
+        # Its cache is whole for every slot.
+        problem = memory_excess(jetstream.setting_of(row, chips), row.batch, row.cache_length)
         if problem:
             yield _finding(row, CANNOT_FIT, model.metric, problem)
     memory = row.values.get("memory_gib")

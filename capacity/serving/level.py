@@ -26,7 +26,7 @@ class Level:
         return [
             f"{name} {found[f'{name}_ms']:,.1f} ms, limit {limit:g}"
             for name in NAMES
-            if (limit := getattr(self, name)) is not None and found[f"{name}_ms"] > limit
+            if (limit := getattr(self, name)) is not None and found.get(f"{name}_ms", 0.0) > limit
         ]
 
 

@@ -26,7 +26,7 @@ from capacity.work.decode import decode_work, prefill_work
 from capacity.work.setting import Setting
 from client.errors import UsageError
 
-_ROUNDS = 200
+_ROUNDS = 60  # of a bisection: to the last bit
 
 
 @dataclass(frozen=True)

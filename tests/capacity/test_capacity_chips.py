@@ -55,7 +55,7 @@ def test_slices_by_the_names_people_use(text: str, name: str, count: int, topolo
     ],
 )
 def test_what_does_not_exist_is_refused_with_what_does(text: str, says: str) -> None:
-    with pytest.raises(UsageError, match=".") as caught:
+    with pytest.raises(UsageError) as caught:
         find_slice(text, known_chips())
     assert says in str(caught.value)
 

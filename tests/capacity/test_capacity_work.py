@@ -10,7 +10,6 @@ from capacity.work.part import CACHE, WEIGHTS
 from capacity.work.software import SOFTWARE
 from server.models.catalogue import catalogue
 
-
 _AMOUNTS = ("bytes", "flops")
 
 
