@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from capacity.commands import calibrate, check, chips, estimate, fit, table
+from capacity.commands import calibrate, check, chips, estimate, fit, forward, table
 from client.errors import UsageError
 
 OK, FOUND, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -13,6 +13,7 @@ COMMANDS = {
     "chips": chips,
     "fit": fit,
     "estimate": estimate,
+    "forward": forward,
     "calibrate": calibrate,
     "table": table,
     "check": check,

@@ -1,18 +1,21 @@
 """`python -m capacity calibrate`: fits the efficiencies to measured runs, with held-out errors."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from capacity.calibration.fit import Posterior, fit
-from capacity.calibration.held_out import HeldOut, leave_out, summarise
+from capacity.calibration.held_out import HeldOut, summarise
+from capacity.calibration.interval import Interval, interval
+from capacity.calibration.observation import Observation
 from capacity.calibration.store import Calibration, describe_data, describe_summary, save
 from capacity.commands.options import add_chips, host_chip, read_chips
-from capacity.records.own import Measured, observations
+from capacity.records.own import OwnRun, observations, predictions
+from capacity.records.places import Places
 from capacity.records.read import Given, Reader
 from capacity.sanity.own import findings_of
-from capacity.tables.markdown import number, percent, table
+from capacity.tables.own import render_own
 from capacity.tables.parameters import render_parameters
 from capacity.timing.efficiency import Prior, Priors
 from capacity.timing.profiles import NOISE, PROFILES
@@ -43,10 +46,27 @@ def add_given(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--software", default="loadstone", choices=tuple(PROFILES))
 
 
-def read_measured(given: argparse.Namespace) -> tuple[list[Measured], list[str]]:
-    """Observations of the records, those that can be believed, and notes on the rest."""
-    reader = Reader(
-        read_chips(given),
+def read_runs(given: argparse.Namespace) -> tuple[list[OwnRun], list[str]]:
+    """The runs of the records that can be believed, and notes on the rest."""
+    found, notes = reader(given).read(given.records)
+    software = {run.setting.software.name for run in found}
+    if len(software) > 1:
+        raise UsageError(f"records of {' and '.join(sorted(software))}: calibrate each by itself")
+    runs = []
+    for run in found:
+        problems = findings_of(run)
+        notes += [f"not believed: {problem}" for problem in problems]
+        if not problems and observations(run):
+            runs.append(run)
+    if not runs:
+        raise UsageError(f"nothing to calibrate with: {'; '.join(notes) or 'no figures'}")
+    return runs, notes
+
+
+def reader(given: argparse.Namespace) -> Reader:
+    """With what the command line says of the records."""
+    return Reader(
+        Places(read_chips(given), host_chip()),
         Given(
             model=given.model,
             slice=given.slice,
@@ -57,34 +77,23 @@ def read_measured(given: argparse.Namespace) -> tuple[list[Measured], list[str]]
             cache_length=given.cache_length,
             software=given.software,
         ),
-        host_chip(),
     )
-    runs, notes = reader.read(given.records)
-    software = {run.setting.software.name for run in runs}
-    if len(software) > 1:
-        raise UsageError(f"records of {' and '.join(sorted(software))}: calibrate each by itself")
-    found = []
-    for run in runs:
-        if problems := findings_of(run):
-            notes += [f"not believed: {problem}" for problem in problems]
-        else:
-            found += observations(run)
-    return found, notes
 
 
 def run(given: argparse.Namespace) -> int:
-    """Prints estimated, measured and error with each left out, and the parameters."""
-    measured, notes = read_measured(given)
-    if not measured:
-        raise UsageError(f"nothing to calibrate with: {'; '.join(notes) or 'no figures'}")
-    software = measured[0].run.setting.software.name
-    priors = priors_of(measured, PROFILES[software])
-    noise = NOISE[software]
-    posterior = fit([each.observation for each in measured], priors, noise)
-    held = held_out_by_run(measured, priors, noise)
-    print("\n".join(_report(measured, held, posterior, notes)))
+    """Prints estimated, measured and error with each run left out, and the parameters."""
+    runs, notes = read_runs(given)
+    software = runs[0].setting.software.name
+    priors, noise = priors_of(runs, PROFILES[software]), NOISE[software]
+    seen = {run.name: observations(run) for run in runs}
+    if len(seen) < len(runs):
+        raise UsageError(f"two runs have one name among {', '.join(run.name for run in runs)}")
+    everything = [each for its in seen.values() for each in its]
+    posterior = fit(everything, priors, noise)
+    held, rows = _held_out(runs, seen, priors, noise)
+    print("\n".join(_report(runs, held, rows, posterior, notes)))
     if given.out is not None:
-        chips = sorted({each.run.setting.slice.chip.title for each in measured})
+        chips = sorted({run.setting.slice.chip.title for run in runs})
         save(
             Calibration(
                 software, ", ".join(chips), posterior, priors, describe_data(held),
@@ -96,51 +105,56 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
-def priors_of(measured: Sequence[Measured], base: Priors) -> Priors:
+def priors_of(runs: Sequence[OwnRun], base: Priors) -> Priors:
     """The profile's, with arithmetic of its own for each scheme of several."""
-    schemes = {each.run.setting.weights for each in measured}
+    schemes = {run.setting.weights for run in runs}
     if len(schemes) == 1:
         return base
     compute = base["compute"]
     return {**base, **{f"compute@{name}": Prior(compute.median, 0.7) for name in sorted(schemes)}}
 
 
-def held_out_by_run(measured: Sequence[Measured], priors: Priors, noise: float) -> list[HeldOut]:
-    """Each run left out whole: its throughput and its TPOT are not independent."""
-    names = {id(each.observation): each.run.name for each in measured}
-    if len(set(names.values())) < 2:
-        return []
-    seen = [each.observation for each in measured]
-    return leave_out(seen, priors, noise, lambda observation: names[id(observation)])
+def _held_out(
+    runs: Sequence[OwnRun],
+    seen: Mapping[str, Sequence[Observation]],
+    priors: Priors,
+    noise: float,
+) -> tuple[list[HeldOut], list[tuple[OwnRun, dict[str, Interval]]]]:
+    """Each run left out whole: its throughput and its TPOT are not independent.
+
+    The measurements with what the others say, and for each run all that can be said of it.
+    """
+    held: list[HeldOut] = []
+    rows = []
+    for run in runs:
+        others = [each for name, its in seen.items() if name != run.name for each in its]
+        posterior = fit(others, priors, noise)
+        if len(runs) > 1:
+            held += [
+                HeldOut(each, interval(each.predict, posterior, each.tags))
+                for each in seen[run.name]
+            ]
+        estimates = {
+            name: interval(predict, posterior, run.tags)
+            for name, predict in predictions(run).items()
+        }
+        rows.append((run, estimates))
+    return held, rows
 
 
 def _report(
-    measured: Sequence[Measured],
+    runs: Sequence[OwnRun],
     held: Sequence[HeldOut],
+    rows: Sequence[tuple[OwnRun, dict[str, Interval]]],
     posterior: Posterior,
     notes: Sequence[str],
 ) -> list[str]:
-    setting = measured[0].run.setting
-    lines = [
-        f"{setting.software.name} on {setting.slice.chip.title}, {len(measured)} measurements of "
-        f"{len({each.run.name for each in measured})} runs",
-        "",
-    ]
+    first = runs[0].setting
+    lines = [f"{first.software.name} on {first.slice.chip.title}, {len(runs)} runs", ""]
+    lines += [*render_own(rows), ""]
     if held:
-        rows = [
-            [
-                each.observation.name,
-                number(each.predicted.value),
-                number(each.observation.measured),
-                percent(each.error),
-                f"{number(each.predicted.low)} - {number(each.predicted.high)}",
-                "yes" if each.inside else "no",
-            ]
-            for each in held
-        ]  # fmt: skip
-        lines += table(["Run", "Estimated", "Measured", "Error", "95% interval", "Inside"], rows)
-        lines += ["", f"Each run left out in turn: {summarise(held)}."]
+        lines.append(f"Each run left out in turn: {summarise(held)}.")
     else:
-        lines.append("One run: nothing to leave out, so the error is not known.")
+        lines.append("One run: nothing to leave out; the estimate is of the priors alone.")
     lines += ["", *render_parameters(posterior)]
     return [*lines, *(["", *(f"- {note}" for note in notes)] if notes else [])]

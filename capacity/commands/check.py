@@ -4,10 +4,9 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from capacity.commands.calibrate import add_given
-from capacity.commands.options import add_chips, host_chip, read_chips
+from capacity.commands.calibrate import add_given, reader
+from capacity.commands.options import add_chips, read_chips
 from capacity.published.pages import MODELS, find_model
-from capacity.records.read import Given, Reader
 from capacity.sanity.finding import Finding
 from capacity.sanity.own import findings_of
 from capacity.sanity.published import check_page
@@ -31,11 +30,7 @@ def run(given: argparse.Namespace) -> int:
     chips = read_chips(given)
     findings: list[Finding] = []
     if given.records:
-        what = Given(
-            given.model, given.slice, given.quantize, given.quantize_cache, given.sharding,
-            given.batch_size, given.cache_length, given.software,
-        )  # fmt: skip
-        runs, notes = Reader(chips, what, host_chip()).read(given.records)
+        runs, notes = reader(given).read(given.records)
         checked = len(runs)
         for each in runs:
             findings += findings_of(each)

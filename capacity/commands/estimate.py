@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from capacity.calibration.fit import Posterior, fit
 from capacity.calibration.interval import Interval, interval
-from capacity.calibration.store import load
 from capacity.commands.options import (
     add_chips,
     add_model,
+    posterior_of,
     read_chips,
     read_slice,
     setting_of,
@@ -28,7 +27,6 @@ from capacity.serving.level import parse_level, require_possible
 from capacity.serving.steady import Server, Steady
 from capacity.tables.markdown import number, table
 from capacity.timing.efficiency import IDEAL, Efficiency
-from capacity.timing.profiles import NOISE, PROFILES
 from capacity.work.setting import Setting
 from client.errors import UsageError
 
@@ -73,7 +71,7 @@ def run(given: argparse.Namespace) -> int:
     level = parse_level(given.goodput) if given.goodput else None
     setting = _setting(given)
     require_fit(setting)
-    posterior, source = _posterior(given)
+    posterior, source = posterior_of(given)
     lengths = parse_lengths(given.lengths, given.tokenizer)
     if level is not None:
         require_possible(level, setting, lengths)
@@ -110,23 +108,6 @@ def _setting(given: argparse.Namespace) -> Setting:
     most = largest_batch(at(least))
     wanted = _DEFAULT_BATCH // least * least
     return at(max(min(most, wanted), least))
-
-
-def _posterior(given: argparse.Namespace) -> tuple[Posterior, str]:
-    if given.calibration is not None:
-        calibration = load(given.calibration)
-        if calibration.software != given.software:
-            raise UsageError(
-                f"{given.calibration} is of {calibration.software}; --software is {given.software}"
-            )
-        return calibration.posterior, (
-            f"calibrated with {len(calibration.data)} measurements on {calibration.chip} "
-            f"({given.calibration.name})"
-        )
-    if given.software not in PROFILES:
-        raise UsageError(f"--software {given.software} has no profile; {', '.join(PROFILES)} have")
-    posterior = fit([], PROFILES[given.software], NOISE[given.software])
-    return posterior, "not calibrated: priors alone, so the intervals are wide"
 
 
 Predict = Callable[[Efficiency], float]

@@ -5,11 +5,14 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 
+from capacity.calibration.fit import Posterior, fit
+from capacity.calibration.store import load
 from capacity.hardware.chip import Chip
 from capacity.hardware.chips import known_chips
 from capacity.hardware.host import measure_host
 from capacity.hardware.slice import Slice, find_slice
 from capacity.models import find_model
+from capacity.timing.profiles import NOISE, PROFILES
 from capacity.work.setting import CACHES, COMPUTES, SHARDINGS, Setting
 from capacity.work.software import SOFTWARE, find_software
 from client.errors import UsageError
@@ -104,6 +107,24 @@ def setting_of(
         chunk=given.prefill_chunk,
         software=find_software(given.software),
     )
+
+
+def posterior_of(given: argparse.Namespace) -> tuple[Posterior, str]:
+    """The efficiencies of --calibration, or the priors of --software; and where they come from."""
+    if given.calibration is not None:
+        calibration = load(given.calibration)
+        if calibration.software != given.software:
+            raise UsageError(
+                f"{given.calibration} is of {calibration.software}; --software is {given.software}"
+            )
+        return calibration.posterior, (
+            f"calibrated with {len(calibration.data)} measurements on {calibration.chip} "
+            f"({given.calibration.name})"
+        )
+    if given.software not in PROFILES:
+        raise UsageError(f"--software {given.software} has no profile; {', '.join(PROFILES)} have")
+    posterior = fit([], PROFILES[given.software], NOISE[given.software])
+    return posterior, "not calibrated: priors alone, so the intervals are wide"
 
 
 def words(text: str) -> list[str]:

@@ -9,7 +9,7 @@ from capacity.published.rows import PublishedRow
 from capacity.timing.efficiency import IDEAL, Efficiency, Prior, Priors
 from capacity.timing.profiles import NOISE
 from capacity.timing.seconds import step_time
-from capacity.work.eager import Forward, forward_memory, forward_work, least_work
+from capacity.work.forward import Forward, forward_memory, forward_work, least_work
 from server.models.catalogue import catalogue
 
 BATCH, TOKENS = 16, 1024

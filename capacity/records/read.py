@@ -6,28 +6,28 @@ given on the command line.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from capacity.hardware.chip import Chip, Figure
-from capacity.hardware.slice import Slice, find_slice
+from capacity.hardware.chip import Chip
+from capacity.hardware.slice import Slice
 from capacity.models import find_model
-from capacity.records.own import OwnRun
-from capacity.serving.cost import MEASURED, Power
+from capacity.records.document import OFFLINE, SWEEP, read_document, record_files
+from capacity.records.offline import generation, points
+from capacity.records.own import RATED, SERVED, OwnRun
+from capacity.records.places import Places, VirtualDevices, host_of
 from capacity.serving.lengths import Lengths
 from capacity.serving.rows import completed_lengths
 from capacity.work.setting import Setting
-from capacity.work.software import Software, find_software
+from capacity.work.software import find_software
 from client.errors import UsageError
 
-RUN, SWEEP, OFFLINE = "loadstone-run-1", "loadstone-sweep-1", "loadstone-offline-1"
-READABLE = (RUN, SWEEP, OFFLINE)
-_MEASURED = ("ok", "invalid")
-_PEAKS_SOURCE = "measured by client.sweep on the host of the sweep"
+_STATUSES = ("ok", "invalid")
+_VIRTUAL = "virtual devices of one CPU are not modelled"
 
 
 @dataclass(frozen=True)
@@ -46,231 +46,160 @@ class Given:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads records; `chips` by name, `host` measures this host's CPU when it is needed."""
+    """Reads records."""
 
-    chips: Mapping[str, Chip]
+    places: Places
     given: Given
-    host: Callable[[], Chip]
 
     def read(self, paths: Sequence[Path]) -> tuple[list[OwnRun], list[str]]:
         """Every run, and notes on what was left out. UsageError for a file that is no record."""
         runs: list[OwnRun] = []
         notes: list[str] = []
         for path in paths:
-            for record in _files(path):
-                found = list(self._read(record, notes))
-                runs += found
+            for record in record_files(path):
+                runs += self._read(record, notes)
         if not runs:
             why = f": {'; '.join(notes)}" if notes else ""
             raise UsageError(f"no measured run in {', '.join(map(str, paths))}{why}")
         return runs, notes
 
-    def _read(self, path: Path, notes: list[str]) -> Iterator[OwnRun]:
-        document = _document(path)
+    def _read(self, path: Path, notes: list[str]) -> list[OwnRun]:
+        document = read_document(path)
         form = document["format"]
         try:
             if form == SWEEP:
-                yield from self._sweep(path, document, notes)
-            elif form == OFFLINE:
-                yield from self._offline(path, document, notes)
-            else:
-                yield from self._run(path, document, notes)
+                return list(self._sweep(path, document, notes))
+            if form == OFFLINE:
+                return list(points(path, document, self.places, notes))
+            return self._run(path, document, notes)
         except (KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"{path}: a damaged {form}: {error!r}") from error
 
     def _sweep(self, path: Path, document: dict[str, Any], notes: list[str]) -> Iterator[OwnRun]:
-        cpu = _cpu_of(document["machine"])
+        host = host_of(document["machine"])
         for cell in document["cells"]:
-            name = f"{cell['batch_size']} slots, {cell['cache_length']}, {cell['quantize']}"
-            if cell["status"] not in _MEASURED or not cell.get("record"):
+            if cell["status"] not in _STATUSES or not cell.get("record"):
                 continue
-            plan = cell.get("plan")
-            if not plan:
-                notes.append(f"{path.name}: {name}: the server did not say what it ran on")
-                continue
-            record = path.parent / cell["record"]
-            where = self._slice(plan["device_kind"], plan["devices"], cpu)
-            if where is None:
-                notes.append(f"{path.name}: {name}: virtual devices of one CPU are not modelled")
-                continue
-            setting = _setting(
-                plan, where, cell["quantize"], cell["sharding"], find_software("loadstone")
+            name = (
+                f"{cell['batch_size']} slots of {cell['cache_length']}, {cell['quantize']}, "
+                f"{cell['sharding']}"
             )
-            figures = cell["figures"]
-            yield self._served(name, setting, record, figures, _document(record))
+            try:
+                yield self._cell(name, path, cell, host)
+            except VirtualDevices:
+                notes.append(f"{path.name}: {name}: {_VIRTUAL}")
+            except _NoPlan:
+                notes.append(f"{path.name}: {name}: the server did not say what it ran on")
 
-    def _run(self, path: Path, document: dict[str, Any], notes: list[str]) -> Iterator[OwnRun]:
+    def _cell(self, name: str, path: Path, cell: Mapping[str, Any], host: Chip) -> OwnRun:
+        plan, record = cell.get("plan"), path.parent / cell["record"]
+        if not plan:
+            raise _NoPlan
+        where = self.places.devices(plan["device_kind"], plan["devices"], host)
+        setting = _setting(
+            plan["model"], where, cell["quantize"], None, cell["sharding"], plan["slots"],
+            plan["cache_length"], "loadstone",
+        )  # fmt: skip
+        run = _served(name, setting, record, cell["figures"], read_document(record))
+        return replace(run, memory=_held(plan, setting))
+
+    def _run(self, path: Path, document: dict[str, Any], notes: list[str]) -> list[OwnRun]:
         if document.get("verdict") == "INVALID":
             notes.append(f"{path.name}: INVALID: the client was the limit")
-            return
-        if document.get("endpoint_type") == "offline":
-            yield from self._in_process(path, document, notes)
-            return
-        yield self._served(path.stem, self._described(path), path, document, document)
+            return []
+        try:
+            if document.get("endpoint_type") == "offline":
+                return [generation(path, document, self.places)]
+            plan = _plan_beside(path)
+            run = _served(path.stem, self._described(path, plan), path, document, document)
+            return [replace(run, memory=_held(plan, run.setting))]
+        except VirtualDevices:
+            notes.append(f"{path.name}: {_VIRTUAL}")
+            return []
 
-    def _offline(self, path: Path, document: dict[str, Any], notes: list[str]) -> Iterator[OwnRun]:
-        for cell in document["cells"]:
-            if cell["status"] not in _MEASURED or not cell.get("record"):
-                continue
-            record = path.parent / cell["record"]
-            joules = cell.get("joules"), sum(run[0] for run in cell.get("runs") or [])
-            for run in self._in_process(record, _document(record), notes):
-                power = None
-                if joules[0] and joules[1]:
-                    source = f"{MEASURED}, {cell.get('energy_source')}"
-                    power = Power(joules[0] / joules[1], source)
-                yield replace(run, power=power)
-
-    def _in_process(
-        self, path: Path, document: dict[str, Any], notes: list[str]
-    ) -> Iterator[OwnRun]:
-        ask, facts = document["settings"]["ask"], document["engine"]
-        if ask["task"] != "generate" or not document.get("mean_tpot_ms"):
-            notes.append(f"{path.name}: {ask['task']}: only generation calibrates")
-            return
-        where = self._slice(facts["device"], facts["devices"], None)
-        if where is None:
-            notes.append(f"{path.name}: virtual devices of one CPU are not modelled")
-            return
-        software = find_software("loadstone" if ask["engine"] == "loadstone" else "torch")
-        setting = Setting(
-            find_model(document["model_id"]),
-            where,
-            weights=_scheme(ask["kind"]),
-            cache="int8" if ask["kind"] == "int8" and software.name == "loadstone" else "none",
-            compute=_compute(where.chip),
-            slots=ask["batch"],
-            cache_length=max(ask["prompts"]) + ask["new_tokens"],
-            software=software,
-        )
-        prompts = np.array(
-            [ask["prompts"][row % len(ask["prompts"])] for row in range(ask["batch"])]
-        )
-        lengths = Lengths(prompts, np.full(len(prompts), ask["new_tokens"]), path.name)
-        name = f"{document['label']}, batch {ask['batch']}"
-        yield OwnRun(
-            name, setting, lengths, None, tpot_ms=document["mean_tpot_ms"], decode_only=True
-        )
-
-    def _served(
-        self,
-        name: str,
-        setting: Setting,
-        record: Path,
-        figures: Mapping[str, Any],
-        document: Mapping[str, Any],
-    ) -> OwnRun:
-        pairs = completed_lengths(record.with_suffix(".jsonl"))
-        lengths = Lengths(
-            np.array([pair[0] for pair in pairs]),
-            np.array([pair[1] for pair in pairs]),
-            record.name,
-        )
-        rate = document.get("request_rate")
-        at_once = rate in (None, "inf", 0) and document.get("max_concurrency") is None
-        return OwnRun(
-            name,
-            setting,
-            lengths,
-            None if at_once else float(figures.get("sent_request_rate") or 0) or None,
-            tokens_per_s=figures.get("output_throughput"),
-            tpot_ms=figures.get("mean_tpot_ms"),
-        )
-
-    def _described(self, path: Path) -> Setting:
+    def _described(self, path: Path, plan: Mapping[str, Any]) -> Setting:
         """From ready.json beside the record and the command line."""
-        given, plan = self.given, _plan_beside(path)
-        missing = [
-            option
-            for option, value in (
-                ("--model", given.model or plan.get("model")),
-                ("--slice", given.slice or plan.get("device_kind")),
-                ("--batch-size", given.slots or plan.get("slots")),
-                ("--cache-length", given.cache_length or plan.get("cache_length")),
-                ("--quantize", given.weights),
-            )
-            if not value
-        ]
-        if missing:
+        given = self.given
+        model = given.model or plan.get("model")
+        slots = given.slots or plan.get("slots")
+        length = given.cache_length or plan.get("cache_length")
+        if not (model and slots and length and given.weights and (given.slice or plan)):
+            known = {
+                "--model": model,
+                "--slice": given.slice or plan,
+                "--batch-size": slots,
+                "--cache-length": length,
+                "--quantize": given.weights,
+            }
+            missing = ", ".join(option for option, value in known.items() if not value)
             raise UsageError(
                 f"{path}: the record does not say what it ran on, and there is no ready.json "
-                f"beside it: give {', '.join(missing)}"
+                f"beside it: give {missing}"
             )
         where = (
-            self._named(given.slice)
+            self.places.named(given.slice)
             if given.slice
-            else self._slice(plan["device_kind"], plan["devices"], None)
+            else self.places.devices(plan["device_kind"], plan["devices"])
         )
-        if where is None:
-            raise UsageError(f"{path}: virtual devices of one CPU are not modelled")
-        weights = given.weights or "none"
-        return Setting(
-            find_model(given.model or plan["model"]),
-            where,
-            weights=weights,
-            cache=given.cache or ("int8" if weights == "int8" else "none"),
-            compute=_compute(where.chip),
-            sharding=given.sharding,
-            slots=given.slots or plan["slots"],
-            cache_length=given.cache_length or plan["cache_length"],
-            software=find_software(given.software),
+        return _setting(
+            model, where, given.weights, given.cache, given.sharding, slots, length, given.software
         )
 
-    def _named(self, name: str) -> Slice:
-        if name.lower() == "cpu" and "cpu" not in self.chips:
-            return Slice(self.host(), 1)
-        return find_slice(name, self.chips)
 
-    def _slice(self, kind: str, devices: int, cpu: Chip | None) -> Slice | None:
-        """None for several virtual devices on one CPU."""
-        if kind.lower() == "cpu":
-            chip = self.chips.get("cpu") or cpu or self.host()
-            return Slice(chip, 1) if devices == 1 else None
-        for chip in self.chips.values():
-            if kind.lower() in (name.lower() for name in (chip.name, *chip.aliases)):
-                if chip.kind == "tpu":
-                    return find_slice(f"{chip.name}-{devices * chip.cores_in_name}", self.chips)
-                return Slice(chip, devices)
-        raise UsageError(
-            f"device {kind!r} is no known chip; add it with --chips FILE, with that name among its "
-            "aliases"
-        )
+class _NoPlan(Exception):
+    pass
 
 
 def _setting(
-    plan: Mapping[str, Any], where: Slice, weights: str, sharding: str, software: Software
+    model: str,
+    where: Slice,
+    weights: str,
+    cache: str | None,
+    sharding: str,
+    slots: int,
+    cache_length: int,
+    software: str,
 ) -> Setting:
     return Setting(
-        find_model(plan["model"]),
+        find_model(model),
         where,
         weights=weights,
-        cache="int8" if weights == "int8" else "none",
-        compute=_compute(where.chip),
+        cache=cache or ("int8" if weights == "int8" else "none"),
+        compute="fp32" if where.chip.kind == "cpu" else "bf16",
         sharding=sharding,
-        slots=plan["slots"],
-        cache_length=plan["cache_length"],
-        software=software,
+        slots=slots,
+        cache_length=cache_length,
+        software=find_software(software),
     )
 
 
-def _compute(chip: Chip) -> str:
-    return "fp32" if chip.kind == "cpu" else "bf16"
+def _served(
+    name: str,
+    setting: Setting,
+    record: Path,
+    figures: Mapping[str, Any],
+    document: Mapping[str, Any],
+) -> OwnRun:
+    pairs = np.array(completed_lengths(record.with_suffix(".jsonl")))
+    rate, sent = document.get("request_rate"), figures.get("sent_request_rate")
+    at_once = rate in (None, "inf", 0) and document.get("max_concurrency") is None
+    return OwnRun(
+        name,
+        SERVED if at_once or not sent else RATED,
+        setting,
+        Lengths(pairs[:, 0], pairs[:, 1], record.name),
+        rate=None if at_once else sent,
+        runtime_ms=figures.get("mean_tpot_ms"),
+        tokens_per_s=figures.get("output_throughput"),
+    )
 
 
-def _scheme(kind: str) -> str:
-    """An engine's word for how weights are kept, as a scheme."""
-    words = {"bf16": "none", "fp16": "none", "float32": "none", "fp32": "none"}
-    return words.get(kind, kind)
-
-
-def _cpu_of(machine: Mapping[str, Any]) -> Chip:
-    """The host of a sweep, with the peaks that it measured or was given."""
-    figures = {
-        "memory_gib": Figure(1.0, "not known", "", False),
-        "bandwidth_gbps": Figure(machine["bandwidth_gbps"], _PEAKS_SOURCE, ""),
-        "fp32_tops": Figure(machine["peak_tflops"], _PEAKS_SOURCE, ""),
-    }
-    return Chip("cpu", str(machine.get("cpu", "CPU")), "cpu", figures)
+def _held(plan: Mapping[str, Any], setting: Setting) -> float | None:
+    """Bytes of weights and cache on a chip, as the server counted them when it started."""
+    weights, position = plan.get("weight_bytes"), plan.get("cache_bytes_per_position")
+    if not weights or not position:
+        return None
+    return (weights + setting.slots * setting.cache_length * position) / setting.slice.count
 
 
 def _plan_beside(path: Path) -> Mapping[str, Any]:
@@ -282,31 +211,3 @@ def _plan_beside(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, AttributeError) as error:
         raise UsageError(f"cannot read {ready}: {error}") from error
     return plan if isinstance(plan, dict) else {}
-
-
-def _files(path: Path) -> list[Path]:
-    """The records that a path stands for: itself, or those of a folder (its sweep first)."""
-    if not path.is_dir():
-        return [path]
-    for name in ("sweep.json", "offline.json"):
-        if (path / name).exists():
-            return [path / name]
-    found = sorted(
-        each for each in path.glob("loadstone-*.json") if not each.name.endswith(".outputs.json")
-    )
-    if not found:
-        raise UsageError(f"{path}: no record (sweep.json, offline.json, loadstone-*.json) in it")
-    return found
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not JSON: {error}") from error
-    form = document.get("format") if isinstance(document, dict) else None
-    if form not in READABLE:
-        raise UsageError(f"{path} has the format {form!r}; this reads {', '.join(READABLE)}")
-    return document

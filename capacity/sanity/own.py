@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from capacity.records.own import OwnRun
+from capacity.records.own import FORWARD, RUNTIMES, SERVED, STEP, OwnRun
 from capacity.sanity.finding import ABOVE_ROOFLINE, CANNOT_FIT, Finding
 from capacity.sanity.roofline import beats, memory_excess
 from capacity.serving.batch_run import batch_run, batch_throughput
 from capacity.timing.efficiency import IDEAL
 from capacity.timing.seconds import step_time
 from capacity.work.decode import decode_work
+from capacity.work.forward import least_work
 from capacity.work.setting import Setting
 from capacity.work.software import LEAST
 
@@ -26,23 +27,28 @@ def findings_of(run: OwnRun) -> list[Finding]:
         problem := memory_excess(run.setting, together, longest)
     ):
         found.append(Finding(run.name, _about(run.setting), CANNOT_FIT, "", problem))
-    if run.tokens_per_s and run.rate is None and not run.decode_only:
+    if run.kind == SERVED and run.tokens_per_s:
         most = batch_throughput(batch_run(setting, run.lengths), IDEAL)
         if beats(run.tokens_per_s, most, more_is_better=True):
             found.append(_above(run, run.tokens_per_s, most, "tokens/s"))
-    if run.tpot_ms:
-        least = _least_step(setting, run)
-        if beats(run.tpot_ms, least, more_is_better=False):
-            found.append(_above(run, run.tpot_ms, least, "ms a token"))
+    if run.runtime_ms and beats(
+        run.runtime_ms, least := _least(setting, run), more_is_better=False
+    ):
+        found.append(_above(run, run.runtime_ms, least, f"ms a {RUNTIMES[run.kind]}"))
     return found
 
 
-def _least_step(setting: Setting, run: OwnRun) -> float:
-    """ms of a step for one sequence alone: no token can come sooner than the weights are read."""
-    rows = setting.slots if run.decode_only else 1
-    seen = float(np.minimum(run.lengths.inputs, setting.kept_positions).mean())
-    alone = setting if run.decode_only else replace(setting, slots=setting.replicas)
-    return float(step_time(decode_work(alone, rows, rows * seen), setting.slice, IDEAL).total) * 1e3
+def _least(setting: Setting, run: OwnRun) -> float:
+    """ms of a forward, of a step of the batch, or of a step for one sequence alone: no token can
+    come sooner than the weights are read."""
+    if run.kind == FORWARD and run.forward is not None:
+        work = least_work(replace(run.forward, windowed=True))
+    else:
+        rows = setting.slots if run.kind == STEP else 1
+        seen = float(np.minimum(run.lengths.inputs, setting.kept_positions).mean())
+        alone = setting if run.kind == STEP else replace(setting, slots=setting.replicas)
+        work = decode_work(alone, rows, rows * seen)
+    return float(step_time(work, setting.slice, IDEAL).total) * 1e3
 
 
 def _above(run: OwnRun, measured: float, bound: float, unit: str) -> Finding:

@@ -87,6 +87,19 @@ def test_estimate_all_at_once_and_at_a_rate(capsys: pytest.CaptureFixture[str]) 
     assert found["dollars_per_million_tokens"] == pytest.approx(9.6 / 3600 / 600 * 1e6)
 
 
+def test_forward_makes_what_the_client_compares_with(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("forward", "--model", "opt-1.3b,clm-60m", "--slice", "a5000")
+    status, out, _ = run(capsys, *words)
+    assert status == OK and out.count("\n| ") == 4
+    found = json.loads(run(capsys, *words, "--json")[1])
+    assert found["opt-1.3b"].keys() == {"runtime_ms", "memory_gib"}
+    # Page 004 measured 5.53 GiB.
+    assert found["opt-1.3b"]["memory_gib"] == pytest.approx(5.53, rel=0.005)
+    fused = json.loads(run(capsys, *words, "--json", "--software", "loadstone")[1])
+    assert fused["clm-60m"]["runtime_ms"] < found["clm-60m"]["runtime_ms"]
+    assert run(capsys, "forward", "--model", "clm-60m", "--slice", "a5000x8")[0] == BAD_INPUT
+
+
 def test_a_service_level_that_is_missed(capsys: pytest.CaptureFixture[str]) -> None:
     base = ("estimate", *V5E, "--batch-size", "64", "--rate", "5", "--lengths", "200:300")
     assert run(capsys, *base, "--goodput", "ttft:5000", "tpot:500")[0] == OK
@@ -101,7 +114,7 @@ def test_calibrate_keeps_what_estimate_uses(
     kept = tmp_path / "kept.json"
     status, out, _ = run(capsys, "calibrate", str(sweep.parent), "--out", str(kept))
     assert status == OK
-    assert out.count("tokens/s |") == 8
+    assert out.count("| TPOT |") == 8
     assert "Each run left out in turn: median" in out and "| compute@int8 |" in out
     chips = tmp_path / "chips.toml"
     chips.write_text("[cpu]\nkind = 'cpu'\nmemory_gib = 16\nbandwidth_gbps = 30\nfp32_tops = 0.2\n")
@@ -117,7 +130,7 @@ def test_calibrate_keeps_what_estimate_uses(
 
     assert width("--calibration", str(kept)) < 0.7 * width()
     status, out, _ = run(capsys, "table", str(sweep))
-    assert status == OK and "Estimated | Measured | Error" in out
+    assert status == OK and "Runtime (ms): estimated | Runtime (ms): measured" in out
     assert run(capsys, "check", str(sweep))[0] == OK
     other = ("--calibration", str(kept), "--software", "torch")
     status, _, err = run(capsys, "estimate", *words, *other)

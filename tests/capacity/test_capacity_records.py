@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from capacity_records import MODEL, TRUE, cpu, write_rows, write_sweep
+from capacity_records import MACHINE, MODEL, TRUE, cpu, write_rows, write_sweep
 from capacity_settings import setting
 
 from capacity.calibration.fit import fit
 from capacity.hardware.chips import known_chips
-from capacity.records.own import STEP, TPOT, OwnRun, observations
+from capacity.records.own import FORWARD, RATED, SERVED, STEP, OwnRun, observations
+from capacity.records.places import Places
 from capacity.records.read import Given, Reader
 from capacity.sanity.finding import ABOVE_ROOFLINE, CANNOT_FIT
 from capacity.sanity.own import findings_of
@@ -31,7 +32,7 @@ PRIORS = {
 
 def reader(**given: object) -> Reader:
     """With the known chips."""
-    return Reader(known_chips(), Given(**given), cpu)  # type: ignore[arg-type]
+    return Reader(Places(known_chips(), cpu), Given(**given))  # type: ignore[arg-type]
 
 
 def test_a_sweep_calibrates_back_to_what_made_it(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_a_sweep_calibrates_back_to_what_made_it(tmp_path: Path) -> None:
     assert (len(runs), notes) == (4, [])
     assert runs[0].setting.slice.chip.bandwidth == 30e9
     assert (runs[0].setting.compute, runs[0].setting.weights) == ("fp32", "none")
-    measured = [each.observation for run in runs for each in observations(run)]
+    measured = [each for run in runs for each in observations(run)]
     assert len(measured) == 8
     values = fit(measured, PRIORS, 0.01).values
     for name in ("weights", "compute"):
@@ -92,7 +93,7 @@ def test_a_record_alone_takes_the_rest_from_the_command_line(tmp_path: Path) -> 
         reader().read([path])
     given = {"model": MODEL, "slice": "h100", "slots": 4, "cache_length": 128, "weights": "int8"}
     ((run,), _) = reader(**given).read([path])
-    assert (run.setting.slots, run.setting.cache, run.rate) == (4, "int8", None)
+    assert (run.setting.slots, run.setting.cache, run.kind) == (4, "int8", SERVED)
     assert run.lengths.inputs.tolist() == [50]
 
 
@@ -112,9 +113,9 @@ def test_a_rated_run_calibrates_its_tpot_alone(tmp_path: Path) -> None:
     given = {"model": MODEL, "slice": "h100", "slots": 4, "cache_length": 128, "weights": "none"}
     ((run,), _) = reader(**given).read([write_run(tmp_path / "r", request_rate=3.0)])
     assert run.rate == 3.0
+    assert run.kind == RATED
     (only,) = observations(run)
-    assert only.unit == TPOT
-    assert only.observation.predict(TRUE) > 0
+    assert only.predict(TRUE) > 0
 
 
 def test_a_run_in_process_is_a_decode_step(tmp_path: Path) -> None:
@@ -132,15 +133,36 @@ def test_a_run_in_process_is_a_decode_step(tmp_path: Path) -> None:
         label="bf16",
     )
     ((run,), _) = reader().read([path])
-    assert run.decode_only and run.setting.software.name == "torch"
+    assert run.kind == STEP and run.setting.software.name == "torch"
     (only,) = observations(run)
-    assert (only.unit, only.observation.measured) == (STEP, 20.0)
-    other = write_run(
-        tmp_path / "loss", endpoint_type="offline", settings={"ask": {**ask, "task": "loss"}},
-        engine=facts,
-    )  # fmt: skip
-    with pytest.raises(UsageError, match="only generation calibrates"):
-        reader().read([other])
+    assert only.measured == 20.0
+    assert run.setting.cache_length == 164
+    assert run.lengths.inputs.tolist() == [64] * 8
+
+
+def test_passes_in_process(tmp_path: Path) -> None:
+    cell = {
+        "model": "clm-60m", "engine": "loadstone", "kind": "none", "attention": "flash",
+        "batch_size": 16, "context": 1024, "round": 1, "status": "ok", "runs": [[2.0, None]] * 5,
+        "joules": 1500.0, "energy_source": "a counter", "memory": {"peak_bytes": 3 * 2**30},
+        "facts": {"device": "NVIDIA H200", "devices": 1}, "figures": {"mean_e2el_ms": 200.0},
+    }  # fmt: skip
+    document = {
+        "format": "loadstone-offline-1", "machine": MACHINE, "settings": {"task": "loss"},
+        "cells": [cell, {**cell, "batch_size": 99, "status": "oom"}],
+    }  # fmt: skip
+    path = tmp_path / "offline.json"
+    path.write_text(json.dumps(document))
+    ((run,), _) = reader().read([tmp_path])
+    assert run.kind == FORWARD and run.forward is not None and run.forward.fused
+    assert (run.runtime_ms, run.memory) == (200.0, 3 * 2**30)
+    assert run.tokens_per_s == pytest.approx(16 * 1024 / 0.2)
+    assert run.power is not None and run.power.watts == 150.0
+    assert "a counter" in run.power.source
+    document["settings"] = {"task": "forward", "new_tokens": 16}
+    path.write_text(json.dumps(document))
+    ((run,), _) = reader().read([tmp_path])
+    assert run.runtime_ms == 12.5
 
 
 def test_an_invalid_run_does_not_calibrate(tmp_path: Path) -> None:
@@ -190,18 +212,18 @@ def own(**values: object) -> OwnRun:
     base = {
         "name": "x",
         "setting": setting(where="h100", slots=8),
+        "kind": SERVED,
         "lengths": lengths,
-        "rate": None,
     }
-    return OwnRun(**{"rate": None, **base, **values})  # type: ignore[arg-type]
+    return OwnRun(**{**base, **values})  # type: ignore[arg-type]
 
 
 def test_a_record_above_the_roofline_is_found() -> None:
     # 13.5 GB of weights at 3.35 TB/s: 4 ms a token, 8 at a time 1,900 tokens/s.
-    assert findings_of(own(tokens_per_s=1500.0, tpot_ms=5.0)) == []
+    assert findings_of(own(tokens_per_s=1500.0, runtime_ms=5.0)) == []
     (fast,) = findings_of(own(tokens_per_s=2500.0))
     assert fast.kind == ABOVE_ROOFLINE and "2,500 tokens/s measured" in fast.arithmetic
-    (quick,) = findings_of(own(tpot_ms=3.0))
+    (quick,) = findings_of(own(runtime_ms=3.0))
     assert quick.kind == ABOVE_ROOFLINE
     big = own(setting=setting(where="h100", slots=800, cache_length=8192), tokens_per_s=1.0)
     assert findings_of(big) == []

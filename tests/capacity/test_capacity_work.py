@@ -5,7 +5,7 @@ import pytest
 from capacity_settings import setting
 
 from capacity.work.decode import decode_work, prefill_work
-from capacity.work.eager import Forward, forward_memory, forward_work
+from capacity.work.forward import Forward, forward_memory, forward_work
 from capacity.work.part import CACHE, WEIGHTS
 from capacity.work.software import SOFTWARE
 from server.models.catalogue import catalogue
