@@ -55,10 +55,11 @@ def _header(definition: str) -> list[str]:
     return [
         "# Published pages: estimated, measured, error",
         "",
-        f"`python -m capacity table --page all{more}`, {date.today().isoformat()}, {versions}. "
-        "Every estimate is of a fit that has not seen its row; errors are relative to the measurement "
-        "unless the page's definition is asked for. [capacity.md](../capacity.md) explains the "
-        "model.",
+        f"`python -m capacity table --page all{more}`, {date.today().isoformat()}, {versions}.",
+        "",
+        "Every estimate is of a fit that has not seen its row; errors are relative to the "
+        "measurement unless the page's definition is asked for. [capacity.md](../capacity.md) "
+        "explains the model.",
         "",
     ]
 

@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from server.engine.backend import choose_backend
+from server.engine.config import EngineConfig
+from server.engine.engine import EnginePlan
 from server.engine.memory import tree_bytes
 from server.engine.mesh import cache_sharding, make_mesh, mlp_blocks, parameter_shardings
 from server.models import sizes
@@ -50,6 +53,39 @@ def test_the_cache_is_counted_as_the_engine_shards_it(
 
     held = tree_bytes(jax.eval_shape(empty), cache_sharding(model, mesh))
     assert slots * length * sizes.position_bytes(model, quantized, BYTES, devices) == held
+
+
+@pytest.mark.parametrize("sharding", ["model", "batch"])
+@pytest.mark.parametrize("scheme", FORMS)
+@pytest.mark.parametrize("name", ["llama2-7b", "gemma-2b", "opt-1.3b", "clm-400m"])
+def test_a_whole_plan_is_counted_without_the_engine(name: str, scheme: str, sharding: str) -> None:
+    """Temporaries too, of the plain forms on several devices."""
+    model, quantized = catalogue()[name], scheme == "int8"
+    config = EngineConfig(
+        slots=16, cache_length=1000, chunk=256, weights=scheme, quantize_kv_cache=quantized,
+        sharding=sharding,
+    )  # fmt: skip
+    mesh = make_mesh(jax.devices()[:4], sharding)
+    backend = choose_backend(model, mesh, config, None)
+    plan = EnginePlan(model, config, backend, mesh, frozenset())
+    held = plan.memory(dummy_shapes(model, backend.form, backend.compute, plan.mlp_blocks))
+    split = mesh.shape["model"]
+    assert held.weights == sizes.weight_bytes(model, scheme, 4, split)
+    slots = config.slots // mesh.shape["data"]
+    position = sizes.position_bytes(model, quantized, 4, split)
+    assert held.cache == slots * config.cache_length * position
+    assert held.temporaries == sizes.temporary_bytes(
+        model, config.slots, config.cache_length, config.chunk, 4, split
+    )
+
+
+def test_dispatches_are_of_the_engines_sizes() -> None:
+    for slots, length, chunk in ((1, 1000, 512), (32, 96, 512), (5, 4096, 100)):
+        config = EngineConfig(slots=slots, cache_length=length, chunk=chunk)
+        assert sizes.spans(length) == config.spans
+        assert sizes.prefill_sizes(slots, length, chunk) == tuple(
+            (size.rows, size.tokens) for size in config.prefills
+        )
 
 
 @pytest.mark.parametrize("name", MODELS)
