@@ -24,6 +24,7 @@ from client.measure import say
 from client.results.files import write_whole
 from client.results.host import describe_host
 from client.results.store import prepare
+from client.targets.reading import possible_transport
 from client.targets.settings import TRANSPORTS
 
 DONE, COUNTS_DIFFER, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -138,7 +139,7 @@ def _trials(given: argparse.Namespace) -> list[Trial]:
             generations=given.generations,
             ttft=given.ttft_ms / 1e3,
             itl=given.itl_ms / 1e3,
-            transport=given.transport,
+            transport=possible_transport(kind, given.transport, tls=False),
             workers=given.workers,
             at_once=given.at_once,
         )

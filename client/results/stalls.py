@@ -46,7 +46,7 @@ def coalesced_share(done: Sequence[Record]) -> float | None:
     for record in done:
         if len(record.arrivals) < 2:
             continue
-        times, counts = record.columns
+        times, counts = record.arrivals.times, record.arrivals.counts
         same = np.diff(times) == 0  # as the message before
         shared = (counts[1:] > 1) | same | np.append(same[1:], False)
         tokens += int(counts[1:].sum())

@@ -105,7 +105,7 @@ def test_an_endpoint_goes_behind_a_base_url():
         (["--engine", "--model tiny"], "--engine is for --backend in-process"),
         (["--backend", "in-process", "--base-url", "host"], "--base-url is for"),
         (["--backend", "openai-chat", "--send", "tokens"], "--send tokens"),
-        (["--backend", "openai", "--transport", "grpcio"], "--transport grpcio is for"),
+        (["--backend", "openai", "--transport", "grpcio"], "--transport grpcio is not for"),
         (["--backend", "openai", "--extra-body", "{"], "--extra-body: not JSON"),
         (["--backend", "openai", "--extra-body", "[1]"], "a JSON object; got '[1]'"),
         (["--backend", "openai", "--extra-body", '{"a": NaN}'], "JSON has no NaN"),
