@@ -56,7 +56,7 @@ def choose_backend(
     it can take.
     """
     backend, no_kernel = _without_attention(mesh, config, kernel_dir, report)
-    case = _case(spec, mesh, backend.compute, no_kernel)
+    case = attention_case(spec, mesh, backend.compute, no_kernel)
     scores = memory.score_bytes(spec, config, mesh.shape["model"])
     case = replace(case, int8_cache=config.quantize_kv_cache, scores=scores)
     chosen = choice.attention(config.attention, case, mesh, _decode(mesh))
@@ -73,7 +73,7 @@ def choose_uncached(
 ) -> tuple[Backend, str]:
     """The same for forwards that keep nothing, and the name of their attention."""
     backend, no_kernel = _without_attention(mesh, config, kernel_dir, report)
-    case = _case(spec, mesh, backend.compute, no_kernel)
+    case = attention_case(spec, mesh, backend.compute, no_kernel)
     chosen = choice.attention(config.attention, case, mesh, _decode(mesh))
     report(f"attention: {chosen}")
     return _with_attention(backend, chosen), chosen.name
@@ -118,7 +118,8 @@ def _with_attention(backend: Backend, chosen: Choice) -> Backend:
     )
 
 
-def _case(spec: ModelSpec, mesh: Mesh, compute: Any, no_kernel: str) -> Case:
+def attention_case(spec: ModelSpec, mesh: Mesh, compute: Any, no_kernel: str) -> Case:
+    """What a model asks of attention on these devices. `no_kernel` as in `Case`."""
     if not no_kernel and not cpu.attention_fits(spec.heads, spec.kv_heads, spec.head_dim):
         no_kernel = (
             f"head size {spec.head_dim} is not a multiple of {cpu.LANES} up to {cpu.MAX_HEAD_DIM}"
