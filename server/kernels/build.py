@@ -32,7 +32,7 @@ INSTRUCTIONS = ("fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vn
 TARGETS = (
     *("int8_product", "dynamic_product", "decomp_product", "f32_product"),
     *("nf4_product", "nf4_dq_product", "int4_product", "fp8_product"),
-    *("attention", "norm", "gate", "argmax"),
+    *("attention", "norm", "layer_norm", "silu", "gelu", "relu", "argmax"),
 )
 COMPILE_SECONDS = 120.0
 _REGISTERING = threading.Lock()
