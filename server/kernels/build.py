@@ -20,7 +20,16 @@ import jaxlib
 
 SOURCES = tuple(
     f"cpu_{name}.c"
-    for name in ("threads", "tiles", "products", "codes", "outliers", "attention", "prefill", "rows")
+    for name in (
+        "threads",
+        "tiles",
+        "products",
+        "codes",
+        "outliers",
+        "attention",
+        "prefill",
+        "rows",
+    )
 )
 HEADERS = ("cpu_threads.h", "cpu_math.h", "cpu_cache.h", "cpu_products.h")
 # No -ffast-math: it lets NaN vanish. No contraction: both terms are rounded as in the reference.

@@ -1,7 +1,7 @@
 """fp8: 8-bit floating point (e4m3fn: no infinities, largest 448), a scale per output channel.
 
-w ~ q * scale with scale = max|w| / 448 over the inputs of an output, and q the nearest such number to
-w / scale. The activation stays as it is; codes become its type inside the product.
+w ~ q * scale with scale = max|w| / 448 over the inputs of an output, and q the nearest such number
+to w / scale. The activation stays as it is; codes become its type inside the product.
 """
 
 import math
@@ -71,7 +71,8 @@ class Fp8Form:
 
     def pack(self, w: np.ndarray) -> Fp8:
         """Quantizes."""
-        return Fp8(*by_rows(flatten(w), quantize), w.shape[:-1])  # type: ignore[arg-type]
+        codes, scale = by_rows(flatten(w), quantize)
+        return Fp8(codes, scale, w.shape[:-1])
 
     def random(self, key: jax.Array, out: tuple[int, ...], inputs: int) -> Fp8:
         """Codes drawn evenly; scales that give a standard deviation of in**-0.5."""
@@ -95,7 +96,8 @@ class PackedFp8Form:
 
     def pack(self, w: np.ndarray) -> PackedFp8:
         """Quantizes and packs."""
-        return PackedFp8(*by_rows(flatten(w), _packed), w.shape[:-1])  # type: ignore[arg-type]
+        codes, scale = by_rows(flatten(w), _packed)
+        return PackedFp8(codes, scale, w.shape[:-1])
 
     def random(self, key: jax.Array, out: tuple[int, ...], inputs: int) -> PackedFp8:
         """As `Fp8Form`, straight in the kernel's layout."""

@@ -1,4 +1,4 @@
-"""LLM.int8(): int8 weights and activations, outliers apart (Dettmers et al. 2022, arXiv:2208.07339).
+"""LLM.int8(): int8 weights and activations, outliers apart (Dettmers et al. 2022, 2208.07339).
 
 Inputs in which any row of the batch reaches 6.0 in magnitude are multiplied as they are with the
 dequantized weights; the rest as in `int8-dynamic`, with row scales from what stays below 6.0. So a

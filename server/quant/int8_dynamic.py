@@ -1,8 +1,9 @@
 """int8 weights and int8 activations: LLM.int8() without its decomposition.
 
-Weights are those of `int8`. A row of the activation is rounded to q = round(x / s), s = max|x| / 127
-over the whole row, also where devices share its inputs; then (q @ w_q) * s * scale with the sum in
-int32. Large values of a row cost its small ones their accuracy: a few per cent of perplexity.
+Weights are those of `int8`. A row of the activation is rounded to q = round(x / s) with
+s = max|x| / 127 over the whole row, also where devices share its inputs; then (q @ w_q) * s * scale
+with the sum in int32. Large values of a row cost its small ones their accuracy: a few per cent of
+perplexity.
 """
 
 import math
@@ -32,9 +33,7 @@ def dynamic_product(
     count = x.shape[0]
     rows = jnp.pad(x.astype(jnp.float32), ((0, max(0, MIN_ROWS - count)), (0, 0)))
     codes, step = quantize_rows(rows)
-    sums = jax.lax.dot_general(
-        codes, q, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32
-    )
+    sums = jax.lax.dot_general(codes, q, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32)
     return (sums.astype(jnp.float32) * step * scale)[:count]
 
 

@@ -1,7 +1,8 @@
 """NF4: codes of 16 quantiles of a normal distribution, a scale for each 64 weights.
 
-The definition is QLoRA's (Dettmers et al. 2023, arXiv:2305.14314) as bitsandbytes computes it: of 64
-neighbours in the flattened weight scale = max|w|, and the code is the table's nearest to w / scale.
+The definition is QLoRA's (Dettmers et al. 2023, arXiv 2305.14314) as bitsandbytes computes it: of
+64 neighbours in the flattened weight scale = max|w|, and the code is the table's nearest to
+w / scale.
 Blocks begin anew with each output; where the inputs are a multiple of 64 that is the same.
 """
 

@@ -5,7 +5,7 @@ scales, by outputs and then by blocks, spread = max|rest|, and the rank is the c
 of 256 levels to rest / spread. scale = level * spread + mean, so 4 + 8/64 + 32/(64 * 256) = 4.127
 bits a weight. Spreads are kept whole on every device: 256 scales may lie on several.
 
-The levels are of "dynamic tree" quantization (Dettmers 2015, arXiv:1511.04561): seven decades, each
+The levels are of "dynamic tree" quantization (Dettmers 2015, arXiv 1511.04561): seven decades, each
 with twice as many equal steps between 0.1 and 1 as the one below.
 """
 

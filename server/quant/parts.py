@@ -1,4 +1,4 @@
-"""Work on a large matrix a few rows at a time, on all cores, so that what is in between stays small.
+"""Work on a large matrix a few rows at a time, on all cores: what is in between stays small.
 
 NumPy makes an array for each step of a calculation: quantizing a matrix whole takes four times its
 float32 size. A part at a time the result is the same and costs a few MB a core.

@@ -6,7 +6,7 @@ their own layout), so only the first of the output axes can be split over device
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -33,8 +33,13 @@ class Form(Protocol):
     scratch: bytes that a product writes anew for each weight that it reads, at most.
     """
 
-    block: ClassVar[int]
-    scratch: ClassVar[int]
+    @property
+    def block(self) -> int:
+        """See above."""
+
+    @property
+    def scratch(self) -> int:
+        """See above."""
 
     def pack(self, w: np.ndarray) -> Any:
         """[*out, in] float -> a Weight of numpy arrays."""
