@@ -13,11 +13,13 @@ from server.engine.backend import choose_backend
 from server.engine.config import EngineConfig
 from server.engine.engine import EnginePlan, JaxEngine
 from server.models.catalogue import catalogue
+from server.models.parameters import Parameters
 from server.models.spec import ModelSpec
 from server.weights.dummy import dummy_parameters, dummy_shapes
 from server.weights.gguf import GGUFSource
 from server.weights.load import load_parameters
 from server.weights.safetensors import SafetensorsSource
+from server.weights.saved import SavedWeights
 from server.weights.source import CheckpointError, Source
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -94,13 +96,15 @@ def open_engine(
     *,
     devices: Sequence[jax.Device] | None = None,
     cache_dir: Path | None = None,
+    save_quantized: Path | None = None,
     report: Report = lambda _: None,
     **settings: Any,
 ) -> JaxEngine:
     """Plans, refuses what cannot fit, loads the weights and compiles.
 
     With `config` None the batch is the largest up to 32 that fits, `settings` being the rest of
-    EngineConfig. `cache_dir` keeps compiled programs and the CPU kernel. `report` gets progress.
+    EngineConfig. `cache_dir` keeps compiled programs and the CPU kernel, `save_quantized` quantized
+    weights. `report` gets progress.
     """
     devices = list(devices or jax.devices())
     if cache_dir is not None:
@@ -132,20 +136,46 @@ def open_engine(
     for notice in meshes.moved_splits(spec, backend.forms, mesh):
         report(f"over {len(devices)} devices {notice}")
 
+    return JaxEngine(plan, _parameters(choice, plan, shapes, save_quantized, report), report)
+
+
+def _parameters(
+    choice: ModelChoice,
+    plan: EnginePlan,
+    shapes: Parameters,
+    save_quantized: Path | None,
+    report: Report,
+) -> Parameters:
+    """From what an earlier start saved, or from the checkpoint, or random ones."""
+
     def progress(done: int, of: int) -> None:
         if done % 8 == 0 or done == of:
             report(f"weights: layer {done}/{of}")
 
-    places = plan.parameter_shardings()
+    spec, backend, places = plan.model, plan.backend, plan.parameter_shardings()
+    how = backend.forms, backend.compute, places, plan.mlp_blocks
     if choice.source is None:
-        parameters = dummy_parameters(
-            spec, backend.forms, backend.compute, places, plan.mlp_blocks, report=progress
-        )
-    else:
-        parameters = load_parameters(
-            choice.source, spec, backend.forms, backend.compute, places, plan.mlp_blocks, progress
-        )
-    return JaxEngine(plan, parameters, report)
+        _refuse_saving(save_quantized, "random weights are made faster than they are read")
+        return dummy_parameters(spec, *how, report=progress)
+    if save_quantized is None:
+        return load_parameters(choice.source, spec, *how, progress)
+    if plan.config.weights == "none" or choice.checkpoint is None:
+        _refuse_saving(save_quantized, "these weights are not quantized; choose a scheme")
+    assert choice.checkpoint is not None
+    saved = SavedWeights.find(save_quantized, choice.checkpoint, plan.config.weights, shapes)
+    if saved.path.exists():
+        return saved.load(places, report)
+    parameters = load_parameters(choice.source, spec, *how, progress)
+    try:
+        saved.save(parameters, report)
+    except OSError as error:
+        report(f"not saved for the next start: {saved.path}: {error}")
+    return parameters
+
+
+def _refuse_saving(folder: Path | None, why: str) -> None:
+    if folder is not None:
+        raise ValueError(f"--save-quantized {folder}: {why}, or leave the option out")
 
 
 def _within_reach(config: EngineConfig, spec: ModelSpec, report: Report) -> EngineConfig:
