@@ -1,6 +1,7 @@
-"""What int8 costs in quality: the perplexity of a text, read by the server's own decoder.
+"""What quantization costs in quality: the perplexity of a text, read by the server's own decoder.
 
     python -m benchmarks.perplexity --text FILE --tokens 4096
+    python -m benchmarks.perplexity --text FILE --tokens 4096 --kinds none,nf4,nf4+kv
 
 The text is cut into windows; each is read from an empty cache in chunks, as a prompt is, and every
 token but a window's first is scored. The forms of weights and cache are those that the server picks
@@ -29,6 +30,7 @@ from server.models.decoder import Batch, Cache, forward, logits
 from server.models.parameters import Parameters
 from server.models.spec import ModelSpec
 from server.quant import kv
+from server.quant.schemes import SCHEMES
 from server.weights.load import load_parameters
 from server.weights.source import Source
 from tokenization import default_model_path, load_tokenizer
@@ -44,17 +46,24 @@ Program = Callable[[Parameters, Cache, Batch, np.ndarray], tuple[jax.Array, Cach
 class Kind:
     """How weights are stored, and whether the cache is int8."""
 
-    name: str
     weights: str
-    cache: bool
+    cache: bool = False
+
+    @classmethod
+    def read(cls, name: str) -> "Kind":
+        """From the name of a scheme, with "+kv" behind it for an int8 cache."""
+        weights = name.removesuffix("+kv")
+        if weights not in SCHEMES:
+            raise argparse.ArgumentTypeError(
+                f"{name!r}; known: {', '.join(SCHEMES)}, each alone or with +kv"
+            )
+        return cls(weights, weights != name)
+
+    def __str__(self) -> str:
+        return self.weights + "+kv" * self.cache
 
 
-KINDS = (
-    Kind("none", "none", False),
-    Kind("int8 weights", "int8", False),
-    Kind("int8 KV", "none", True),
-    Kind("int8", "int8", True),
-)
+KINDS = (*(Kind(name) for name in SCHEMES), Kind("none", True), Kind("int8", True))
 
 
 @dataclass(frozen=True)
@@ -130,13 +139,13 @@ def measure(
     mesh = meshes.make_mesh(jax.devices()[:1], "model")
     config = EngineConfig(1, window, weights=kind.weights, quantize_kv_cache=kind.cache)
     backend = choose_backend(source.spec, mesh, config, cache_dir)
-    places = meshes.parameter_shardings(source.spec, backend.form, mesh)
-    parameters = load_parameters(source, source.spec, backend.form, backend.compute, places, 1)
+    places = meshes.parameter_shardings(source.spec, backend.forms, mesh)
+    parameters = load_parameters(source, source.spec, backend.forms, backend.compute, places, 1)
     return Reader(source.spec, backend, parameters, window, chunk).score(tokens)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints a table of all kinds."""
+    """Prints a table of kinds."""
     options = _parse(arguments)
     choice = choose_model(options.model, options.checkpoint, "auto", default_model_path)
     if choice.source is None or choice.checkpoint is None:
@@ -148,10 +157,10 @@ def main(arguments: list[str] | None = None) -> int:
     print(
         f"{describe_machine()}\n{choice.spec.name}, {options.text.name}, {len(tokens)} tokens, "
         f"window {options.window}, chunk {options.chunk}\n\n"
-        f"{'quantized':<14}{'perplexity':>12}{'change':>10}{'scored':>9}{'seconds':>9}"
+        f"{'quantized':<18}{'perplexity':>12}{'change':>10}{'scored':>9}{'seconds':>9}"
     )
     base = 0.0
-    for kind in KINDS:
+    for kind in options.kinds:
         started = time.monotonic()
         score = measure(
             choice.source, tokens, kind, options.window, options.chunk, options.cache_dir
@@ -159,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
         base = base or score.perplexity
         change = f"{100 * (score.perplexity / base - 1):+.2f}%"
         print(
-            f"{kind.name:<14}{score.perplexity:>12.3f}{change:>10}{score.tokens:>9}"
+            f"{kind!s:<18}{score.perplexity:>12.3f}{change:>10}{score.tokens:>9}"
             f"{time.monotonic() - started:>9.0f}",
             flush=True,
         )
@@ -172,6 +181,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, help="how many from its beginning; default: all")
     parser.add_argument("--window", type=int, default=WINDOW, help="tokens that see each other")
     parser.add_argument("--chunk", type=int, default=CHUNK, help="tokens read in one dispatch")
+    parser.add_argument(
+        "--kinds",
+        type=lambda text: tuple(map(Kind.read, text.split(","))),
+        default=KINDS,
+        help="schemes, with +kv for an int8 cache; changes are from the first (default: "
+        f"{','.join(map(str, KINDS))})",
+    )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="as for the server")
     parser.add_argument("--checkpoint", type=Path, help="as for the server")
     parser.add_argument("--tokenizer", type=Path, help="default: the checkpoint's own")
