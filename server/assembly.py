@@ -47,6 +47,7 @@ def build_engine(options: argparse.Namespace, parts: Parts) -> JaxEngine:
         "weights": weights,
         "quantize_kv_cache": cache,
         "sharding": options.sharding,
+        "attention": options.attention,
     }
     config = None
     if options.batch_size is not None:
@@ -60,6 +61,7 @@ def build_engine(options: argparse.Namespace, parts: Parts) -> JaxEngine:
             eos,
             devices=parts.devices,
             cache_dir=options.cache_dir,
+            save_quantized=options.save_quantized,
             report=progress.line,
             **settings,
         )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from server.attention.names import IMPLEMENTATIONS
 from server.engine.mesh import SHARDINGS
 from server.engine.protocol import PrefillSize
 from server.quant.schemes import SCHEMES
@@ -19,6 +20,7 @@ class EngineConfig:
     chunk: prompt tokens read in one dispatch: of one prompt, or of several short ones.
     steps: decode steps in one dispatch.
     weights: how weights are stored, one of SCHEMES.
+    attention: flash, or reference: plain XLA.
     """
 
     slots: int
@@ -28,6 +30,7 @@ class EngineConfig:
     weights: str = "none"
     quantize_kv_cache: bool = False
     sharding: str = "model"
+    attention: str = "flash"
 
     def __post_init__(self) -> None:
         for name in ("slots", "cache_length", "chunk", "steps"):
@@ -35,6 +38,10 @@ class EngineConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1")
         if self.weights not in SCHEMES:
             raise ValueError(f"weights are {self.weights!r}; allowed: {', '.join(SCHEMES)}")
+        if self.attention not in IMPLEMENTATIONS:
+            raise ValueError(
+                f"attention is {self.attention!r}; allowed: {', '.join(IMPLEMENTATIONS)}"
+            )
         if self.sharding not in SHARDINGS:
             raise ValueError(f"sharding is {self.sharding!r}; allowed: {', '.join(SHARDINGS)}")
 
