@@ -87,6 +87,12 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
         help="prompt tokens a dispatch: of one prompt, or of several short ones",
     )
     group.add_argument(
+        "--prefill-rows", type=int, default=8, help="the most prompts in a prefill dispatch"
+    )
+    group.add_argument(
+        "--prefill-row-tokens", type=int, help="the most tokens of each (default: the chunk)"
+    )
+    group.add_argument(
         "--attention",
         choices=IMPLEMENTATIONS,
         default="flash",

@@ -149,6 +149,14 @@ def free_bytes(devices: list[jax.Device]) -> int:
     return _host_available() // len(devices)
 
 
+def peak_bytes(devices: list[jax.Device]) -> int | None:
+    """The most that one of these devices has held since the process began; None where the runtime
+    does not count, as on CPU."""
+    stats = [device.memory_stats() or {} for device in devices if device.platform != "cpu"]
+    peaks = [each["peak_bytes_in_use"] for each in stats if "peak_bytes_in_use" in each]
+    return max(peaks, default=None)
+
+
 def _host_available() -> int:
     available = 1 << 62
     meminfo = Path("/proc/meminfo")

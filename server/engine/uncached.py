@@ -103,6 +103,22 @@ class Uncached:
         """The mean of `losses`."""
         return float(np.mean(self.losses(tokens), dtype=np.float64))
 
+    @property
+    def devices(self) -> list[jax.Device]:
+        """Those it runs on."""
+        return self._mesh.devices.ravel().tolist()
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of the weights as they are kept, on all devices together."""
+        leaves = jax.tree.leaves(self._parameters)
+        return sum(shard.data.nbytes for leaf in leaves for shard in leaf.addressable_shards)
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """As of `JaxEngine`."""
+        return memory.peak_bytes(self.devices)
+
     def memory(self, batch: int, tokens: int, program: str = "next_logits") -> int:
         """Bytes of temporaries of the program compiled for this size, on each device."""
         return self.compile(program, batch, tokens).memory_analysis().temp_size_in_bytes
