@@ -6,9 +6,13 @@ The one door from the client to the server's rooms.
 import asyncio
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import count
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from client.errors import NotReadyError, UsageError
 from client.targets.exchange import OK, TIMEOUT, Answer, Exchange, Piece
@@ -22,32 +26,20 @@ if TYPE_CHECKING:
 class InProcessTarget:
     """Requests go to the scheduler as token ids and come back as its events."""
 
-    def __init__(self, settings: TargetSettings) -> None:
+    def __init__(self, settings: TargetSettings, engine: "LocalEngine | None" = None) -> None:
+        """`engine`: one that is open; else the settings say what to open."""
         self._settings = settings
+        self._local = engine
         self._ids = count()
         self._open: dict[Request, tuple[Exchange, asyncio.Future[None]]] = {}
         self._engine: EngineLoop | None = None
 
     async def open(self, report: Callable[[str], None]) -> None:
         """Loads and compiles the engine; see `Target.open`."""
-        try:
-            # Here and not above: the client is used without JAX.
-            from server import options as command_line
-            from server.assembly import build_engine, choose_parts
-            from server.scheduler import EngineLoop
-        except ImportError as error:
-            raise UsageError(
-                f"--backend in-process needs the server extra ({error}): pip install "
-                "'loadstone[server]'"
-            ) from error
         self._loop = asyncio.get_running_loop()
-        try:
-            options = command_line.parse(shlex.split(self._settings.engine))
-            engine = build_engine(options, choose_parts(options))
-        except (ValueError, OSError) as error:
-            raise NotReadyError(f"the engine cannot be built: {error}") from error
-        self._vocabulary = engine.shape.vocab
-        self._engine = EngineLoop(engine, self._sink)
+        local = self._local or LocalEngine(shlex.split(self._settings.engine))
+        self._vocabulary = local.vocabulary
+        self._engine = local.loop(self._sink)
         self._engine.start()
 
     def build(self, prompt: Prompt) -> "Request":
@@ -60,7 +52,8 @@ class InProcessTarget:
                 f"{self._vocabulary}: is --tokenizer the model's?"
             )
         settings, number = self._settings, next(self._ids)
-        sampling = Sampling(settings.temperature, settings.top_k, settings.top_p, seed=number)
+        seed = number if prompt.seed is None else prompt.seed
+        sampling = Sampling(settings.temperature, settings.top_k, settings.top_p, seed=seed)
         return Request(
             number, prompt.token_ids, prompt.max_tokens, sampling, ignore_eos=settings.ignore_eos
         )
@@ -119,6 +112,73 @@ class InProcessTarget:
             if event.end is not None and not ended.done():
                 exchange.end(now, *_outcome(event.end))
                 ended.set_result(None)
+
+
+class LocalEngine:
+    """An engine opened with options of `python -m server`; one target at a time may ask it.
+
+    Raises `UsageError` without the server extra, `NotReadyError` when it cannot be built.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        try:
+            # Here and not above: the client is used without JAX.
+            from server import options as command_line
+            from server.assembly import build_engine, choose_parts
+        except ImportError as error:
+            raise UsageError(
+                f"an engine in this process needs the server extra ({error}): pip install "
+                "'loadstone[server]'"
+            ) from error
+        with _explained("the engine cannot be built"):
+            options = command_line.parse(list(words))
+            parts = choose_parts(options)
+            self._engine = build_engine(options, parts)
+        self.tokenizer = parts.tokenizer
+
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids it knows."""
+        return self._engine.shape.vocab
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What it is and holds, by the names of `server.engine.summary.EngineSummary`."""
+        return asdict(self._engine.summary)
+
+    def loop(self, sink: "Callable[[list[Event]], None]") -> "EngineLoop":
+        """A scheduler for it, not started."""
+        from server.scheduler import EngineLoop
+
+        for slot in range(self._engine.shape.slots):
+            self._engine.release(slot)  # whatever an earlier target left there
+        return EngineLoop(self._engine, sink)
+
+    def losses(self, window: int, chunk: int) -> Callable[[Sequence[int]], np.ndarray]:
+        """Reads up to `window` token ids from an empty cache, `chunk` at a time as a prompt is
+        read: the loss of each but the first in nats, float32. Raises `NotReadyError`."""
+        reading = self._engine.reading(window, chunk)
+
+        def losses(tokens: Sequence[int]) -> np.ndarray:
+            with _explained("the text cannot be read"):
+                return reading.losses(tokens)
+
+        return losses
+
+
+def quantization_schemes() -> tuple[str, ...]:
+    """The names of the ways that our engine stores weights."""
+    from server.quant.schemes import SCHEMES
+
+    return tuple(SCHEMES)
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError, NotImplementedError) as error:
+        raise NotReadyError(f"{what}: {error}") from error
 
 
 def _outcome(end: Any) -> tuple[str, str]:

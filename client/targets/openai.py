@@ -68,6 +68,8 @@ class OpenAITarget:
             body["top_k"] = settings.top_k
         if settings.ignore_eos:
             body["ignore_eos"] = True
+        if prompt.seed is not None:
+            body["seed"] = prompt.seed
         return self._request("POST", self._path, json.dumps(body | dict(settings.extra_body)))
 
     async def ask(self, request: bytes, exchange: Exchange) -> None:

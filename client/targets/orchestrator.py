@@ -30,6 +30,8 @@ def build_request(prompt: Prompt, settings: TargetSettings) -> pb.DecodeRequest:
         request.sampling.temperature = settings.temperature
         request.sampling.top_k = settings.top_k
         request.sampling.top_p = settings.top_p
+        if prompt.seed is not None:
+            request.sampling.seed = prompt.seed
     return request
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from server.engine.backend import Backend
 from server.engine.config import EngineConfig
 from server.engine.memory import MemoryPlan
 from server.engine.protocol import EngineShape, Finish, PrefillChunk, PrefillSize, Token
+from server.engine.reading import Reading
 from server.engine.steps import FULL, NOTHING, STOPPED, Steps
 from server.engine.summary import EngineSummary
 from server.models.parameters import Parameters
@@ -162,6 +163,7 @@ class JaxEngine:
             prefills=config.prefills,
             vocab=plan.model.vocab,
             eos_ids=plan.eos_ids,
+            positions=plan.model.position_limit,
         )
 
     @property
@@ -190,6 +192,11 @@ class JaxEngine:
             // (config.slots * config.cache_length),
         )
 
+    def reading(self, window: int, chunk: int) -> Reading:
+        """Reads texts with these weights, beside the slots; lengths in tokens."""
+        plan = self._plan
+        return Reading(plan.model, plan.backend, plan.mesh, self._parameters, window, chunk)
+
     def prefill(self, chunks: Sequence[PrefillChunk]) -> DeviceStep:
         """See `protocol.Engine`."""
         config = self._plan.config
@@ -201,6 +208,7 @@ class JaxEngine:
                 f"{len(chunks)} chunks of up to {longest} tokens; at most {size.rows} are read "
                 "at once"
             )
+        chunks = [self._within_positions(chunk) for chunk in chunks]
         span = next(span for its, span in self._plan.prefills if its == size and span >= seen)
         packed = states.pack(chunks, size.rows, size.tokens, config.slots)
         self._cache, self._state, out = self.programs["prefill", size.tokens, span](
@@ -238,6 +246,12 @@ class JaxEngine:
         self._state = self.programs["release",](
             self._state, jax.device_put(released, meshes.slot_sharding(self._plan.mesh))
         )
+
+    def _within_positions(self, chunk: PrefillChunk) -> PrefillChunk:
+        end, limit = chunk.start + len(chunk.tokens), self.shape.positions
+        if limit is not None and end > limit:
+            raise ValueError(f"a prompt of {end} tokens or more; the model has {limit} positions")
+        return replace(chunk, max_tokens=self.shape.most_tokens(end, chunk.max_tokens))
 
     def _step(self, out: jax.Array, slots: Sequence[int], logprobs: Sequence[bool]) -> DeviceStep:
         uses = list(self._uses)

@@ -10,6 +10,7 @@ import jax
 
 from server.engine.config import EngineConfig
 from server.kernels.cpu import BLOCK
+from server.models.sizes import largest_fitting
 from server.models.spec import ModelSpec
 
 GIB = 2**30
@@ -66,7 +67,8 @@ def estimate_temporaries(
     tokens = max(size.rows * size.tokens for size in sizes)
     position = share(2 * model.kv_heads * model.head_dim * 4, model.kv_heads)  # a key and a value
     # Twice over for int8 on CPU, which holds two terms of every activation.
-    wide = 2 * (share(3 * model.ffn, model.ffn) + 4 * model.hidden)
+    inner = (model.mlp_parts + 1) * model.ffn  # what goes into the activation and comes out
+    wide = 2 * (share(inner, model.ffn) + 4 * model.hidden)
     row = (wide + share(3 * model.vocab, model.vocab)) * 4
     prefill, decode = tokens * wide * max(itemsize, 4), config.slots * row
     if reads_live:
@@ -113,17 +115,9 @@ def largest_batch(
     config: EngineConfig, plan_for: Callable[[EngineConfig], MemoryPlan], limit: int, granule: int
 ) -> int:
     """The most slots that fit, a multiple of `granule`; 0 when not even that many do."""
-
-    def fits(count: int) -> bool:
-        return plan_for(replace(config, slots=count * granule)).total <= limit
-
-    low, high = 0, 1
-    while high * granule < 2**20 and fits(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low * granule
+    return largest_fitting(
+        lambda slots: plan_for(replace(config, slots=slots)).total <= limit, granule
+    )
 
 
 def free_bytes(devices: list[jax.Device]) -> int:

@@ -13,6 +13,7 @@ from server.engine.backend import choose_backend
 from server.engine.config import EngineConfig
 from server.engine.engine import EnginePlan, JaxEngine
 from server.models.catalogue import catalogue
+from server.models.parameters import Parameters
 from server.models.spec import ModelSpec
 from server.weights.dummy import dummy_parameters, dummy_shapes
 from server.weights.gguf import GGUFSource
@@ -102,15 +103,33 @@ def open_engine(
     With `config` None the batch is the largest up to 32 that fits, `settings` being the rest of
     EngineConfig. `cache_dir` keeps compiled programs and the CPU kernel. `report` gets progress.
     """
+    plan, parameters = load_engine(
+        choice, config, eos_ids, devices=devices, cache_dir=cache_dir, report=report, **settings
+    )
+    return JaxEngine(plan, parameters, report)
+
+
+def load_engine(
+    choice: ModelChoice,
+    config: EngineConfig | None,
+    eos_ids: frozenset[int],
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    cache_dir: Path | None = None,
+    report: Report = lambda _: None,
+    **settings: Any,
+) -> tuple[EnginePlan, Parameters]:
+    """As `open_engine`, with nothing compiled yet."""
     devices = list(devices or jax.devices())
     if cache_dir is not None:
         _use_compile_cache(cache_dir / "xla")
     automatic = config is None
     if config is None:
         config = EngineConfig(slots=len(devices), **settings)
-    mesh = meshes.make_mesh(devices, config.sharding)
-    backend = choose_backend(choice.spec, mesh, config, cache_dir, report)
     spec = choice.spec
+    config = _within_reach(config, spec, report)
+    mesh = meshes.make_mesh(devices, config.sharding)
+    backend = choose_backend(spec, mesh, config, cache_dir, report)
     plan = EnginePlan(spec, config, backend, mesh, eos_ids)
     shapes = dummy_shapes(spec, backend.form, backend.compute, plan.mlp_blocks)
     limit = int(memory.free_bytes(devices) * (1 - HEADROOM))
@@ -142,11 +161,23 @@ def open_engine(
         parameters = load_parameters(
             choice.source, spec, backend.form, backend.compute, places, plan.mlp_blocks, progress
         )
-    return JaxEngine(plan, parameters, report)
+    return plan, parameters
+
+
+def _within_reach(config: EngineConfig, spec: ModelSpec, report: Report) -> EngineConfig:
+    """No slot keeps positions that the model's attention never comes to. A cache of just its
+    sliding window, rolling, is the model's own attention.
+    """
+    longest = spec.longest_cache
+    if longest is None or config.cache_length <= longest:
+        return config
+    why = "positions" if longest == spec.position_limit else "sliding window"
+    report(f"cache length {longest} instead of {config.cache_length}: the model's {why}")
+    return replace(config, cache_length=longest)
 
 
 def _check_shape(known: ModelSpec, found: ModelSpec, path: Path) -> None:
-    fields = ("hidden", "layers", "heads", "kv_heads", "head_dim", "ffn", "vocab")
+    fields = ("family", "hidden", "layers", "heads", "kv_heads", "head_dim", "ffn", "vocab")
     wrong = [
         f"{field} {getattr(found, field)} instead of {getattr(known, field)}"
         for field in fields
