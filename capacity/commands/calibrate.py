@@ -96,10 +96,10 @@ def run(given: argparse.Namespace) -> int:
     runs, notes = read_runs(given)
     software = runs[0].setting.software.name
     priors, noise = priors_of(runs, PROFILES[software]), NOISE[software]
-    seen = {run.name: observations(run) for run in runs}
-    if len(seen) < len(runs):
-        raise UsageError(f"two runs have one name among {', '.join(run.name for run in runs)}")
-    everything = [each for its in seen.values() for each in its]
+    seen: dict[str, list[Observation]] = {}
+    for each in runs:
+        seen.setdefault(each.name, []).extend(observations(each))
+    everything = [one for its in seen.values() for one in its]
     posterior = fit(everything, priors, noise)
     held, rows = _held_out(runs, seen, priors, noise)
     print("\n".join(_report(runs, held, rows, posterior, notes)))
@@ -156,19 +156,23 @@ def _held_out(
     priors: Priors,
     noise: float,
 ) -> tuple[list[HeldOut], list[tuple[OwnRun, dict[str, Interval]]]]:
-    """Each run left out whole: its throughput and its TPOT are not independent.
+    """Each run left out whole, its repeats too (they have its name): its throughput and its TPOT
+    are not independent.
 
     The measurements with what the others say, and for each run all that can be said of it.
     """
     held: list[HeldOut] = []
     rows = []
+    without: dict[str, Posterior] = {}
     for run in runs:
-        others = [each for name, its in seen.items() if name != run.name for each in its]
-        posterior = fit(others, priors, noise)
-        if len(runs) > 1:
+        if run.name not in without:
+            others = [each for name, its in seen.items() if name != run.name for each in its]
+            without[run.name] = fit(others, priors, noise)
+        posterior = without[run.name]
+        if len(seen) > 1:
             held += [
                 HeldOut(each, interval(each.predict, posterior, each.tags))
-                for each in seen[run.name]
+                for each in observations(run)
             ]
         estimates = {
             name: interval(predict, posterior, run.tags)

@@ -1,6 +1,7 @@
 """`python -m capacity table`: estimated, measured and error, for published pages and own runs."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from datetime import date
 from importlib.metadata import version
@@ -67,5 +68,6 @@ def _header(definition: str) -> list[str]:
 def _pages(models: Sequence[PageModel], chips: dict[str, Chip], definition: str) -> list[str]:
     lines = []
     for model in models:
+        print(f"page {model.number}: {len(model.page.rows)} rows", file=sys.stderr, flush=True)
         lines += render(model, evaluate(model, chips, doubts(model, chips)), chips, definition)
     return lines

@@ -80,8 +80,8 @@ class Reader:
         host = host_of(document["machine"])
         for cell in document["cells"]:
             name = (
-                f"{cell['batch_size']} slots of {cell['cache_length']}, {cell['quantize']}, "
-                f"{cell['sharding']}"
+                f"{(cell.get('plan') or {}).get('model', 'a model')}, {cell['batch_size']} slots of "
+                f"{cell['cache_length']}, {cell['quantize']}, {cell['sharding']}"
             )
             if cell["status"] == _INVALID:
                 notes.append(f"{path.name}: {name}: INVALID: {_LIMIT}")
