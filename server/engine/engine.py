@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -47,7 +47,7 @@ class EnginePlan:
 
     def parameter_shardings(self) -> Parameters:
         """For each leaf of the parameters."""
-        return meshes.parameter_shardings(self.model, self.backend.form, self.mesh)
+        return meshes.parameter_shardings(self.model, self.backend.forms, self.mesh)
 
     @property
     def spans(self) -> tuple[int, ...]:
@@ -80,6 +80,8 @@ class EnginePlan:
                 np.dtype(self.backend.compute).itemsize,
                 self.mesh.shape["model"],
                 self.backend.reads_live,
+                self.backend.forms.layers.scratch,
+                self.backend.blockwise,
             ),
         )
 
@@ -137,7 +139,8 @@ _FINISH = {STOPPED: Finish.STOP, FULL: Finish.LENGTH}
 class JaxEngine:
     """Implements `protocol.Engine`. Compiles every variant when it is made, none later.
 
-    `programs` holds them: ("prefill", tokens, span), ("decode", span) and ("release",).
+    `programs` holds them: ("prefill", tokens, span), ("decode", span) and ("release",);
+    `compile_seconds` is what making them took, or finding them in the compile cache.
     """
 
     def __init__(
@@ -151,7 +154,9 @@ class JaxEngine:
         self._whole = meshes.whole(mesh)
         self._cache = jax.jit(lambda: plan._empty_cache(config), out_shardings=cache_sharding)()
         self._state = jax.jit(lambda: states.idle(config.slots), out_shardings=slot_sharding)()
+        started = time.monotonic()
         self.programs = _compile(plan, parameters, self._cache, self._state, report)
+        self.compile_seconds = time.monotonic() - started
         self._positions = np.zeros(config.slots, np.int64)  # of the token to be read next
         self._active = np.zeros(config.slots, bool)
         self._uses = [0] * config.slots  # how many requests each slot has had
@@ -163,7 +168,24 @@ class JaxEngine:
             prefills=config.prefills,
             vocab=plan.model.vocab,
             eos_ids=plan.eos_ids,
+            positions=plan.model.position_limit,
         )
+
+    @property
+    def model(self) -> ModelSpec:
+        """Sizes and switches of what it runs."""
+        return self._plan.model
+
+    @property
+    def config(self) -> EngineConfig:
+        """How it was set up."""
+        return self._plan.config
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """The most that the fullest device has held since the process began; None on CPU, whose
+        memory is the process's own."""
+        return memory.peak_bytes(self._plan.mesh.devices.ravel().tolist())
 
     @property
     def temporaries(self) -> int:
@@ -207,6 +229,7 @@ class JaxEngine:
                 f"{len(chunks)} chunks of up to {longest} tokens; at most {size.rows} are read "
                 "at once"
             )
+        chunks = [self._within_positions(chunk) for chunk in chunks]
         span = next(span for its, span in self._plan.prefills if its == size and span >= seen)
         packed = states.pack(chunks, size.rows, size.tokens, config.slots)
         self._cache, self._state, out = self.programs["prefill", size.tokens, span](
@@ -244,6 +267,12 @@ class JaxEngine:
         self._state = self.programs["release",](
             self._state, jax.device_put(released, meshes.slot_sharding(self._plan.mesh))
         )
+
+    def _within_positions(self, chunk: PrefillChunk) -> PrefillChunk:
+        end, limit = chunk.start + len(chunk.tokens), self.shape.positions
+        if limit is not None and end > limit:
+            raise ValueError(f"a prompt of {end} tokens or more; the model has {limit} positions")
+        return replace(chunk, max_tokens=self.shape.most_tokens(end, chunk.max_tokens))
 
     def _step(self, out: jax.Array, slots: Sequence[int], logprobs: Sequence[bool]) -> DeviceStep:
         uses = list(self._uses)

@@ -144,7 +144,7 @@ static void add_product(Matrices m, int64_t rows, int64_t columns) {
 typedef struct {
   _Alignas(LINE) float scores[ROWS][BLOCK];
   float q[ROWS * MAX_HEAD], out[ROWS * MAX_HEAD];
-  float peak[ROWS], total[ROWS];
+  float peak[ROWS], total[ROWS], slope[ROWS];
   int64_t first[ROWS], last[ROWS]; /* positions that each sees */
   int64_t count;
 } Queries;
@@ -155,6 +155,17 @@ static uint64_t bits(int64_t from, int64_t to) {
   to = least(to, BLOCK);
   if (from >= to) return 0;
   return (~0ull >> (BLOCK - to)) & (~0ull << from);
+}
+
+/* Scores of row r less slope * distance, to a block whose first position lies `back` behind. */
+static void lower(Queries* s, int64_t r, int64_t back) {
+  const __m512 slope = _mm512_set1_ps(s->slope[r]);
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  for (int i = 0; i < BLOCK; i += LANES) {
+    const __m512i distance = _mm512_sub_epi32(_mm512_set1_epi32((int)back - i), lanes);
+    const __m512 x = _mm512_load_ps(s->scores[r] + i);
+    _mm512_store_ps(s->scores[r] + i, _mm512_fnmadd_ps(slope, _mm512_cvtepi32_ps(distance), x));
+  }
 }
 
 /* Scores of row r to weights, which only the positions in `seen` have; keeps the running sums. */
@@ -188,8 +199,10 @@ static void see(Queries* s, Block block, int64_t at, int64_t count, int64_t head
   memset(s->scores, 0, (size_t)s->count * sizeof(s->scores[0]));
   const Matrices product = {s->q, block.keys, s->scores[0], head, BLOCK, BLOCK, head};
   add_product(product, s->count, BLOCK);
-  for (int64_t r = 0; r < s->count; r++)
+  for (int64_t r = 0; r < s->count; r++) {
+    if (s->slope[r] != 0.0f) lower(s, r, s->last[r] - at);
     weigh(s, r, bits(s->first[r] - at, least(s->last[r] + 1 - at, count)), head);
+  }
   const Matrices mix = {s->scores[0], block.values, s->out, BLOCK, head, head, count};
   add_product(mix, s->count, head);
 }
@@ -198,7 +211,8 @@ static void attend_part(const void* data, int64_t item) {
   const Prefill* p = data;
   const Attention* a = &p->a;
   const int64_t from = item % p->parts * ROWS, head = item / p->parts % a->heads;
-  const int64_t n = item / p->parts / a->heads, start = a->starts[n], tokens = tokens_of(a, n);
+  const int64_t n = item / p->parts / a->heads, tokens = tokens_of(a, n);
+  const int64_t start = a->starts == NULL ? 0 : a->starts[n];
   const int64_t live = least(tokens * a->group - from, ROWS);
   const int64_t all = least(a->tokens * a->group - from, ROWS);
   const size_t bytes = (size_t)a->head * sizeof(float);
@@ -210,6 +224,7 @@ static void attend_part(const void* data, int64_t item) {
     turn(a, n, t, vectors_of(a, n, t, head) + g * a->head, a->scale, s.q + r * a->head);
     s.peak[r] = FLOOR;
     s.total[r] = 0.0f;
+    s.slope[r] = slope_of(a, head, g);
     s.last[r] = start + t;
     s.first[r] = start + t - a->length + 1;
   }
@@ -222,7 +237,8 @@ static void attend_part(const void* data, int64_t item) {
       lay_old(a, old, entry_of(a, n, head) + index, count);
       see(&s, old, at, count, a->head);
     }
-    for (int64_t block = 0; block * BLOCK <= s.last[s.count - 1] - start; block++)
+    const int64_t hidden = s.first[0] - start; /* tokens of the chunk that none of these sees */
+    for (int64_t block = hidden > 0 ? hidden / BLOCK : 0; block * BLOCK <= s.last[s.count - 1] - start; block++)
       see(&s, block_of(p, n, head, block), start + block * BLOCK, BLOCK, a->head);
   }
   for (int64_t r = 0; r < all; r++) {
@@ -243,16 +259,24 @@ static void write_head(const void* data, int64_t item) {
   for (int64_t t = 0; t < tokens; t++) put_token(a, n, t, head);
 }
 
+static int64_t blocks_of(const Attention* a) { return (a->tokens + BLOCK - 1) / BLOCK; }
+
+int64_t laid_floats(const Attention* a) {
+  return a->rows * a->heads * blocks_of(a) * 2 * BLOCK * a->head;
+}
+
+XLA_FFI_Error* attend_rows(const XLA_FFI_CallFrame* frame, const Attention* a, float* laid) {
+  const int64_t heads = a->rows * a->heads, parts = (a->tokens * a->group + ROWS - 1) / ROWS;
+  const Prefill p = {*a, blocks_of(a), parts, laid};
+  const Task task = {lay_chunk, attend_part, heads * p.blocks, heads * parts};
+  return run_task(frame, task, &p, sizeof(p));
+}
+
 XLA_FFI_Error* prefill_attention(const XLA_FFI_CallFrame* frame, const Attention* a) {
-  const int64_t blocks = (a->tokens + BLOCK - 1) / BLOCK, heads = a->rows * a->heads;
-  const int64_t parts = (a->tokens * a->group + ROWS - 1) / ROWS;
-  Prefill p = {*a, blocks, parts, NULL};
-  const int64_t bytes = heads * blocks * 2 * BLOCK * a->head * (int64_t)sizeof(float);
-  p.laid = aligned_alloc(LINE, (size_t)bytes);
-  if (p.laid == NULL) return fail(frame, "a CPU kernel is out of host memory");
-  const Task attend = {lay_chunk, attend_part, heads * blocks, heads * parts};
-  XLA_FFI_Error* error = run_task(frame, attend, &p, sizeof(p));
-  free(p.laid);
+  float* laid = aligned_alloc(LINE, (size_t)laid_floats(a) * sizeof(float));
+  if (laid == NULL) return fail(frame, "a CPU kernel is out of host memory");
+  XLA_FFI_Error* error = attend_rows(frame, a, laid);
+  free(laid);
   if (error != NULL) return error;
-  return run_task(frame, (Task){NULL, write_head, 0, heads}, a, sizeof(*a));
+  return run_task(frame, (Task){NULL, write_head, 0, a->rows * a->heads}, a, sizeof(*a));
 }

@@ -2,27 +2,44 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from server.attention.blockwise import attend_blocks
 from server.attention.decode import attend_einsum, attend_reduce
 from server.attention.kernel import attend_in_kernel
 from server.attention.plain import PlainAttention
 from server.attention.rows import Attention, Rows, Scores
+from server.attention.uncached import SelfChunk, UncachedAttention
 from server.kernels import build
 from server.quant import kv
 
 SLOTS = 4
 SCALE = 0.3
+IN_BLOCKS = partial(attend_blocks, queries=16, keys=24)
 FORMS: dict[str, Attention] = {
     "einsum": PlainAttention(attend_einsum),
     "reduce": PlainAttention(attend_reduce),
+    "blocks": PlainAttention(attend_einsum, IN_BLOCKS),
+    "first chunks apart": PlainAttention(
+        attend_einsum, alone=UncachedAttention(SelfChunk(IN_BLOCKS))
+    ),
     "kernel": attend_in_kernel,
 }
-SIZES = [(2, 3, 16), (1, 1, 64), (3, 8, 80), (1, 5, 256), (2, 4, 128)]  # K, G, H
+INT8 = pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
+# K, G, H, and whether with ALiBi.
+SIZES = [
+    (2, 3, 16, False),
+    (1, 1, 64, True),
+    (3, 8, 80, False),
+    (1, 5, 256, True),
+    (2, 4, 128, False),
+    (2, 3, 16, True),
+]
 TOLERANCE = 2e-5
 
 
@@ -38,16 +55,28 @@ class Row:
 class Rig:
     """A cache, one form of attention on it, and what each slot should remember."""
 
-    def __init__(self, name: str, size: tuple[int, int, int], length: int, int8: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        size: tuple[int, int, int, bool],
+        length: int,
+        int8: bool,
+    ) -> None:
         if name == "kernel" and (reason := build.load(None)):
             pytest.skip(f"no CPU kernel: {reason}")
+        if name == "first chunks apart" and int8:
+            pytest.skip("alone a chunk sees its keys as they came, not as int8 keeps them")
         self.form, self.length = FORMS[name], length
-        self.heads, self.group, self.head = size
+        self.heads, self.group, self.head, alibi = size
         kind = None if int8 else jnp.dtype(jnp.float32)
         self.cache = kv.empty(SLOTS, self.heads, length, self.head, kind)
         self.int8 = int8
         self.reads_live = name == "kernel"
         self.random = np.random.default_rng(length)
+        self.slopes = np.zeros((self.heads, self.group))
+        if alibi:
+            self.slopes = 2.0 ** -self.random.uniform(0, 8, (self.heads, self.group))
+        self.scores = Scores(SCALE, tuple(map(tuple, self.slopes)) if alibi else None)
         self.history: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(SLOTS)]
         self.programs = jax.jit(self._run, static_argnames=("decoding", "span"))
 
@@ -92,7 +121,7 @@ class Rig:
 
     def _run(self, qkv, cos, sin, starts, lengths, slots, cache, decoding, span):
         rows = Rows(starts, lengths, None if decoding else slots, cos, sin)
-        return self.form(rows, self.length, span, Scores(SCALE))(qkv, cache)
+        return self.form(rows, self.length, span, self.scores)(qkv, cache)
 
     def _remember(self, slot: int, at: int, vectors: np.ndarray, angles: np.ndarray) -> None:
         key, value = turn(vectors[:, -2:-1], angles)[:, 0], vectors[:, -1]
@@ -104,7 +133,8 @@ class Rig:
     def _attended(self, q: np.ndarray, slot: int, at: int) -> np.ndarray:
         seen = self.history[slot][max(0, at - self.length + 1) : at + 1]
         keys, values = (np.stack(part).astype(np.float64) for part in zip(*seen, strict=True))
-        scores = np.einsum("KGH,SKH->KGS", q, keys) * SCALE
+        back = np.arange(len(seen))[::-1]  # the newest is the token itself
+        scores = np.einsum("KGH,SKH->KGS", q, keys) * SCALE - self.slopes[..., None] * back
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         return np.einsum("KGS,SKH->KGH", weights / weights.sum(-1, keepdims=True), values)
 
@@ -122,10 +152,12 @@ def rounded(x: np.ndarray) -> np.ndarray:
     return np.rint(x / np.where(scale > 0, scale, 1)) * scale
 
 
-@pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
+@INT8
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", FORMS)
-def test_requests_beside_each_other(name: str, size: tuple[int, int, int], int8: bool) -> None:
+def test_requests_beside_each_other(
+    name: str, size: tuple[int, int, int, bool], int8: bool
+) -> None:
     """Prompts short and long, chunks, idle rows, decoding past the window, a slot used again."""
     rig = Rig(name, size, 70, int8)
     rig.prefill(40, [Row(2, 0, 40), Row(SLOTS, 0, 0), Row(0, 0, 1)], poison=True)
@@ -139,11 +171,12 @@ def test_requests_beside_each_other(name: str, size: tuple[int, int, int], int8:
     rig.decode([None, 101, 3, 43])
 
 
-@pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
+@INT8
 @pytest.mark.parametrize("name", FORMS)
-def test_long_chunks(name: str, int8: bool) -> None:
+@pytest.mark.parametrize("alibi", [False, True], ids=["", "alibi"])
+def test_long_chunks(name: str, int8: bool, alibi: bool) -> None:
     """Longer than the blocks of the kernel, as long as the window, and twice round it."""
-    rig = Rig(name, (2, 3, 32), 200, int8)
+    rig = Rig(name, (2, 3, 32, alibi), 200, int8)
     rig.prefill(200, [Row(1, 0, 200), Row(3, 0, 129)], poison=True)
     rig.prefill(200, [Row(1, 200, 150), Row(3, 129, 200)])
     rig.prefill(200, [Row(3, 329, 64), Row(1, 350, 193)], poison=True)
@@ -154,7 +187,7 @@ def test_long_chunks(name: str, int8: bool) -> None:
 @pytest.mark.parametrize("factor", [1e4, -1e4])
 def test_scores_far_apart(name: str, factor: float) -> None:
     """All the weight lies on one key, of the chunk and of the cache; no overflow."""
-    rig = Rig(name, (1, 1, 16), 130, False)
+    rig = Rig(name, (1, 1, 16, False), 130, False)
     ones = np.ones((1, 100, 1, 3, 16), np.float32)
     ones[:, :, 0, 1] *= factor * np.linspace(-1, 1, 100)[None, :, None]
     ones[:, :, 0, 2] += np.arange(100)[None, :, None]
@@ -174,7 +207,7 @@ def test_scores_far_apart(name: str, factor: float) -> None:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_a_bad_value_spoils_its_own_row_and_head(name: str) -> None:
-    rig = Rig(name, (2, 2, 16), 70, False)
+    rig = Rig(name, (2, 2, 16, False), 70, False)
     qkv = np.ones((2, 66, 2, 4, 16), np.float32)
     qkv[0, 65, 1, 2, 3] = np.nan  # a key, in the last block
     turned = np.ones((2, 66, 8), np.float32), np.zeros((2, 66, 8), np.float32)

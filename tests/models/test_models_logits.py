@@ -2,18 +2,22 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from server.engine.backend import cpu_backend
+from server.engine import mesh as meshes
+from server.engine.backend import choose_backend, cpu_backend
 from server.engine.config import EngineConfig
 from server.kernels import build
 from server.weights.safetensors import SafetensorsSource
 from tests.models.plain import frequency, plain_logits
-from tests.models.tiny import Row, Tensors, load
+from tests.models.tiny import Model, Row, Tensors, load
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-TINY = ["llama2", "llama31", "qwen25", "qwen25_tied"]
+TINY = sorted(path.name for path in (FIXTURES / "models").iterdir())
+FAMILY = ["llama31", "mistral", "qwen25", "gemma", "starcoder2", "opt", "bloom"]
+PROMPT = 90
 CLOSE = 1e-3  # the acceptance bound on logits in float32
 
 
@@ -28,25 +32,58 @@ def open_tiny(name: str) -> Tensors:
     return Tensors(source.spec, {key: source.tensor(key) for key in source.names()})
 
 
-@pytest.mark.parametrize("name", TINY)
-def test_prefill_logits_equal_transformers(name: str) -> None:
-    model = load(SafetensorsSource(FIXTURES / "models" / name))
-    expected = reference(name)
-    prompt = expected["prompt"]
-    (scores,), _ = model.read(model.empty(1, 96), [Row(0, 0, prompt)], 96, 0)
-    assert np.abs(scores - expected["logits"]).max() <= CLOSE
-    assert expected["logits"].std() > 1  # the bound means something
+def close(scores: np.ndarray, name: str) -> bool:
+    """To the reference, at every position of the prompt."""
+    return bool(np.abs(scores - reference(name)["logits"]).max() <= CLOSE)
+
+
+def read(model: Model, name: str, chunk: int, until: int, slots: int) -> np.ndarray:
+    """Logits of the prompt in the last of some slots: in chunks up to `until`, then by decode.
+
+    No more is kept than the model attends to. Another slot reads something else at the same time.
+    """
+    length = min(96, model.spec.sliding_window or 96)
+    chunk, last = min(chunk, length), slots - 1
+    prompt, cache, got = reference(name)["prompt"], model.empty(slots, length), []
+    for start in range(0, until, chunk):
+        tokens = prompt[start : min(start + chunk, until)]
+        rows = [Row(last, start, tokens), Row(0, start, tokens[::-1])]
+        span = length if until > chunk else 0
+        scores, cache = model.read(cache, rows[:slots], chunk, span)
+        got.append(scores[0])
+    for position in range(until, len(prompt)):
+        tokens, starts = np.full(slots, prompt[position]), np.full(slots, position)
+        scores, cache = model.step(cache, tokens, starts, [1] * slots, length)
+        got.append(scores[last][None])
+    return np.concatenate(got)
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_decode_logits_equal_transformers(name: str) -> None:
-    """Every token of the prompt read by decode, in slot 1 of two."""
+def test_logits_of_a_whole_prompt_equal_transformers(name: str) -> None:
+    """At once where no window forbids it."""
+    assert reference(name)["logits"].std() > 1  # the bound means something
     model = load(SafetensorsSource(FIXTURES / "models" / name))
-    expected = reference(name)
-    cache = model.empty(2, 96)
-    for position, token in enumerate(expected["prompt"]):
-        scores, cache = model.step(cache, [0, token], [0, position], [0, 1], 96)
-        assert np.abs(scores[1] - expected["logits"][position]).max() <= CLOSE
+    assert close(read(model, name, 96, PROMPT, 1), name)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_logits_of_the_kernel_equal_transformers(name: str) -> None:
+    """As the engine computes on one CPU: in chunks, then by decode."""
+    if reason := build.load(None):
+        pytest.skip(f"no CPU kernel: {reason}")
+    source = SafetensorsSource(FIXTURES / "models" / name)
+    mesh = meshes.make_mesh(jax.devices()[:1], "model")
+    backend = choose_backend(source.spec, mesh, EngineConfig(slots=1), None)
+    assert close(read(load(source, backend=backend), name, 32, 50, 2), name)
+
+
+@pytest.mark.parametrize("sharding", ["model", "batch"])
+@pytest.mark.parametrize("name", FAMILY)
+def test_logits_on_two_devices_equal_transformers(name: str, sharding: str) -> None:
+    """In chunks, then by decode, split either way."""
+    source = SafetensorsSource(FIXTURES / "models" / name)
+    model = load(source, devices=2, sharding=sharding)
+    assert close(read(model, name, 32, 50, 2), name)
 
 
 @pytest.mark.parametrize("name", TINY)
