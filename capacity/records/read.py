@@ -79,9 +79,10 @@ class Reader:
     def _sweep(self, path: Path, document: dict[str, Any], notes: list[str]) -> Iterator[OwnRun]:
         host = host_of(document["machine"])
         for cell in document["cells"]:
+            model = (cell.get("plan") or {}).get("model", "a model")
             name = (
-                f"{(cell.get('plan') or {}).get('model', 'a model')}, {cell['batch_size']} slots of "
-                f"{cell['cache_length']}, {cell['quantize']}, {cell['sharding']}"
+                f"{model}, {cell['batch_size']} slots of {cell['cache_length']}, "
+                f"{cell['quantize']}, {cell['sharding']}"
             )
             if cell["status"] == _INVALID:
                 notes.append(f"{path.name}: {name}: INVALID: {_LIMIT}")
