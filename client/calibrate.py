@@ -24,6 +24,7 @@ from client.measure import say
 from client.results.files import write_whole
 from client.results.host import describe_host
 from client.results.store import prepare
+from client.targets.reading import possible_transport
 from client.targets.settings import TRANSPORTS
 
 DONE, COUNTS_DIFFER, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -129,7 +130,7 @@ def _median(floors: Sequence[Floor]) -> Floor:
 
 def _trials(given: argparse.Namespace) -> list[Trial]:
     """Raises `UsageError` for bad numbers."""
-    usual = ["jetstream"] if given.transport != "fast" else ["openai", "jetstream"]
+    usual = ["jetstream"] if given.transport == "grpcio" else ["openai", "jetstream"]
     return [
         Trial(
             kind=kind,
@@ -138,7 +139,7 @@ def _trials(given: argparse.Namespace) -> list[Trial]:
             generations=given.generations,
             ttft=given.ttft_ms / 1e3,
             itl=given.itl_ms / 1e3,
-            transport=given.transport,
+            transport=possible_transport(kind, given.transport, tls=False),
             workers=given.workers,
             at_once=given.at_once,
         )
@@ -157,7 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--transport", choices=TRANSPORTS, default="fast",
-        help="for jetstream: our own lean gRPC, or grpc.aio (default: %(default)s)",
+        help="loop: Python's event loop reads, not a thread in C; grpcio, for jetstream: grpc.aio, "
+        "not our lean gRPC (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--streams", nargs="+", type=int, default=[64, 512], metavar="N",

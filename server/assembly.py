@@ -80,6 +80,7 @@ def build_engine(options: argparse.Namespace, parts: Parts) -> JaxEngine:
             eos,
             devices=parts.devices,
             cache_dir=options.cache_dir,
+            save_quantized=options.save_quantized,
             report=progress.line,
             **settings,
         )

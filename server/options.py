@@ -49,7 +49,14 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         "--quantize",
         choices=SCHEMES,
         default="none",
-        help="how weights are stored; int8 stores the KV cache so, too",
+        help="how weights are stored; int8 stores the KV cache so, too. "
+        + "; ".join(f"{scheme.name}: {scheme.text}" for scheme in SCHEMES.values()),
+    )
+    group.add_argument(
+        "--save-quantized",
+        type=Path,
+        metavar="DIR",
+        help="keep quantized weights there, and start from them the next time",
     )
     group.add_argument(
         "--quantize-weights", choices=SCHEMES, help="weights alone; default: as --quantize says"

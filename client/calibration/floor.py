@@ -16,7 +16,8 @@ from client.load.crew import run_shares
 from client.load.progress import Progress
 from client.load.share import Plan, ShareResult, divide
 from client.targets.exchange import OK
-from client.targets.settings import TargetSettings
+from client.targets.reading import CACHE
+from client.targets.settings import TargetSettings, check_transport
 from client.workloads.prompt import Prompt
 from client.workloads.session import single
 
@@ -56,8 +57,7 @@ class Trial:
         for name, held, allowed, value in rules:
             if not held:
                 raise UsageError(f"{name}: {allowed}; got {value}")
-        if self.transport != "fast" and self.kind != "jetstream":
-            raise UsageError(f"--transport {self.transport} is for jetstream, not {self.kind}")
+        check_transport(self.kind, self.transport)
 
     @property
     def seconds(self) -> float:
@@ -159,6 +159,7 @@ def _run(trial: Trial, ports: dict[str, int]) -> list[ShareResult]:
         port=ports["grpc" if grpc else "http"],
         connections=1 if grpc else -(-trial.streams // trial.workers),
         transport=trial.transport,
+        cache_dir=CACHE,
         request_timeout=60.0 + trial.seconds / trial.generations,
     )
     count = trial.streams * trial.generations

@@ -8,6 +8,7 @@ from typing import Any
 
 from client.engines.ask import Ask
 from client.engines.point import Point
+from client.results.arrivals import Arrivals
 from client.results.files import write_whole
 from client.results.host import describe_host
 from client.results.metrics import figures
@@ -39,7 +40,7 @@ def _records(ask: Ask, runs: Sequence[dict[str, Any]]) -> list[Record]:
     records: list[Record] = []
     start = 0.0
     for run in runs:
-        arrivals = tuple((start + stamp, 1) for stamp in run["stamps"])
+        arrivals = Arrivals.singles([start + stamp for stamp in run["stamps"]])
         for slot in range(ask.batch):
             length = ask.prompts[slot % len(ask.prompts)]
             records.append(

@@ -35,13 +35,17 @@ class Form(Protocol):
 
 @dataclass(frozen=True)
 class Continuation:
-    """The model goes on writing the file; it is cut where the function ends."""
+    """The model goes on writing the file; it is cut where the function ends.
+
+    The newline that the prompt ends with is left to the model: tokenizers join it with the
+    indentation after it, so a model has hardly seen a newline that stands alone before code.
+    """
 
     stops: Sequence[str] = STOPS
 
     def prompt(self, problem: Problem, tokenizer: Tokenizer) -> Prompt:
         """See `Form.prompt`."""
-        encoded = encode_text(problem.prompt, tokenizer)
+        encoded = encode_text(problem.prompt.rstrip(), tokenizer)
         return Prompt(
             id=problem.id,
             text=encoded.text,
@@ -58,7 +62,8 @@ class Continuation:
     def completion(self, answer: str) -> str:
         """See `Form.completion`."""
         ends = [answer.find(stop) for stop in self.stops]
-        return answer[: min((end for end in ends if end >= 0), default=len(answer))]
+        written = answer[: min((end for end in ends if end >= 0), default=len(answer))]
+        return written.removeprefix("\n")
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """The command line of quality runs."""
 
 import argparse
-import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,8 +22,10 @@ from client.grading.text import TextSettings
 from client.grading.windows import Sliding
 from client.judging.judge import UNSAFE_FLAG
 from client.judging.limits import Limits
+from client.results.host import describe_host
 from client.targets.in_process import quantization_schemes
 from client.targets.options import add_request_options, add_target_options, target_settings
+from client.targets.settings import ENDPOINTS
 
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -49,6 +51,8 @@ def _options(given: argparse.Namespace) -> QualityOptions:
         else (served(given.label or "served"),)
     )
     model = given.model or (DEFAULT_MODEL if local else target.model)
+    if target.kind in ENDPOINTS and target.model is None:
+        target = replace(target, model=given.model)  # as everywhere, what the server is asked for
     return QualityOptions(
         rows=wanted,
         target=target,
@@ -116,7 +120,7 @@ def _speed_settings(given: argparse.Namespace) -> SpeedSettings | None:
 def _judge_settings(given: argparse.Namespace) -> JudgeSettings:
     seconds = given.judge_cpu_seconds
     limits = Limits(seconds, given.judge_wall_seconds or 3.0 * seconds, given.judge_memory_mib)
-    workers = given.judge_workers or len(os.sched_getaffinity(0))
+    workers = given.judge_workers or describe_host()["cores"] or 1
     return JudgeSettings(limits, workers, given.accept_unsafe_judge)
 
 

@@ -85,6 +85,7 @@ def write_programs(
     """Adds to the log what it does not hold yet."""
     target = subject.target(
         at_once,
+        watched=True,
         temperature=settings.temperature,
         top_k=settings.top_k,
         top_p=settings.top_p,

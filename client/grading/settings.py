@@ -78,6 +78,9 @@ class QualityOptions:
             raise UsageError(
                 f"--text is for --backend {IN_PROCESS}: a server does not tell how likely a text is"
             )
+        form = None if self.humaneval is None else self.humaneval.form
+        if self.target.kind == "openai-chat" and form not in (None, "chat"):
+            raise UsageError("--backend openai-chat: ask with --prompt-form chat")
         if self.batch < 1:
             raise UsageError(f"--batch-size: 1 or more; got {self.batch}")
 

@@ -68,7 +68,7 @@ async def _round(target: Target, prompts: Sequence[Prompt], tokenizer: Tokenizer
         if each.status != OK:
             raise NotReadyError(f"speed: no answer: {each.status} {each.detail}".strip())
     encode = partial(tokenizer.encode, bos=False)
-    return decode_rate([count_tokens(target.read(each), encode)[0] for each in exchanges])
+    return decode_rate([list(count_tokens(target.read(each), encode)[0]) for each in exchanges])
 
 
 def decode_rate(streams: Sequence[Sequence[tuple[float, int]]]) -> float:

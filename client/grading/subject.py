@@ -11,7 +11,7 @@ from client.grading.row import Row
 from client.grading.settings import QualityOptions
 from client.targets.in_process import InProcessTarget, LocalEngine
 from client.targets.open import make_target
-from client.targets.settings import TargetSettings
+from client.targets.settings import ENDPOINTS, TargetSettings
 from client.targets.target import Target
 from tokenization import Tokenizer, default_model_path, load_tokenizer
 
@@ -29,9 +29,11 @@ class Subject:
         """Sizes of the engine."""
         return None if self.engine is None else self.engine.summary
 
-    def target(self, connections: int, **changes: Any) -> Target:
-        """To be opened. `changes` of its settings."""
+    def target(self, connections: int, watched: bool = False, **changes: Any) -> Target:
+        """To be opened. `changes` of its settings. `watched`: answers are read as they come."""
         settings = replace(self.settings, connections=connections, **changes)
+        if watched and settings.kind in ENDPOINTS:
+            settings = replace(settings, transport="loop")  # a thread in C keeps them to the end
         if self.engine is not None:
             return InProcessTarget(settings, self.engine)
         return make_target(settings)

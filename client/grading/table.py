@@ -30,12 +30,12 @@ def _header(records: Sequence[QualityRecord]) -> list[str]:
     first = records[0]
     host = first.host
     versions = " ".join(f"{name} {host[name]}" for name in _VERSIONS if host.get(name))
-    dates = sorted({record.date[:8] for record in records})
+    days = sorted({f"{each.date[:4]}-{each.date[4:6]}-{each.date[6:8]}" for each in records})
     return [
-        f"# Quality of {_plain(first.model)}",
+        f"# Quality of {_name(first)}",
         "",
         *(f"- Command: `{command}`" for command in dict.fromkeys(each.command for each in records)),
-        f"- Date: {' to '.join(dict.fromkeys((dates[0], dates[-1])))}",
+        f"- Date: {' to '.join(dict.fromkeys((days[0], days[-1])))}",
         f"- Machine: {host['cpu']}, {host['cores']} cores",
         f"- Versions: {versions}",
         *_explain(records),
@@ -76,7 +76,7 @@ def _cells(record: QualityRecord, plain: QualityRecord | None, ks: Sequence[int]
     row, engine = record.row, record.engine or {}
     text, programs = _part(record, "perplexity"), _part(record, "humaneval")
     return [
-        _plain(record.model),
+        _name(record),
         row.weights,
         "-" if row.served else row.kv_cache,
         f"{engine['weight_bytes']:,}" if engine else "-",
@@ -99,6 +99,11 @@ def _passed(programs: dict[str, Any], k: int) -> str:
         return "-"
     whole = programs["tries"] == programs["problems"]
     return f"{share:.1%}" + (f" ({programs['passed']}/{programs['tries']})" if whole else "")
+
+
+def _name(record: QualityRecord) -> str:
+    """As the engine calls it; a path says where it is, not what."""
+    return _plain((record.engine or {}).get("model") or record.model)
 
 
 def _speed(record: QualityRecord) -> str:

@@ -1,9 +1,9 @@
 """Says of generated programs whether they pass, and refuses to run them where it is not safe."""
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -37,7 +37,7 @@ class Judge:
     def __enter__(self) -> Self:
         # Nothing is ever written there; others may look, so that any user can stand in it.
         self._folder = tempfile.TemporaryDirectory(prefix="loadstone-judge-")
-        os.chmod(self._folder.name, 0o755)  # noqa: PTH101
+        Path(self._folder.name).chmod(0o755)
         try:
             self._jail, self.containment = self._best_jail()
             self._check()

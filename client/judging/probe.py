@@ -16,24 +16,24 @@ import subprocess, typing
 
 
 def attempt(folder, port, caller, memory):
-    def write():
-        with open(folder + "/canary", "a") as file:
-            file.write("x")
-
-    def create():
-        for place in (folder, os.getcwd(), "/tmp", "/dev/shm"):
+    def read():
+        for path in (folder + "/read", "/proc/%d/environ" % caller):
             try:
-                open(place + "/created", "w").close()
+                with open(path, "rb") as file:
+                    file.read(1)
             except OSError:
                 continue
             return
         raise OSError
 
-    def read():
-        for path in (folder + "/canary", "/proc/%d/environ" % caller):
+    def change():
+        with open(folder + "/change", "a"):
+            pass
+
+    def create():
+        for place in (folder, os.getcwd(), "/tmp", "/dev/shm"):
             try:
-                with open(path, "rb") as file:
-                    file.read(1)
+                os.mkdir(place + "/created")
             except OSError:
                 continue
             return
@@ -49,11 +49,11 @@ def attempt(folder, port, caller, memory):
         os.kill(caller, 0)
 
     attempts = {
-        "changed a file of the caller": write,
-        "deleted a file of the caller": lambda: os.unlink(folder + "/canary"),
-        "renamed a file of the caller": lambda: os.rename(folder + "/canary", folder + "/other"),
-        "created a file": create,
         "read a file or the environment of the caller": read,
+        "opened a file of the caller for writing": change,
+        "deleted a file of the caller": lambda: os.unlink(folder + "/delete"),
+        "renamed a file of the caller": lambda: os.rename(folder + "/rename", folder + "/other"),
+        "created something": create,
         "connected to a local port": lambda: socket.create_connection(("127.0.0.1", port), 1),
         "started a process": fork,
         "started a program": lambda: subprocess.run(["/bin/true"], check=True),
@@ -79,9 +79,9 @@ def check(candidate):
 def try_out(jail: Jail) -> Containment:
     """What holds a program that tries to get out. Raises `JailError` when there is no jail."""
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:
-        canary = Path(folder) / "canary"
-        canary.write_text("the caller's own")
-        canary.chmod(0o600)
+        for name in ("read", "change", "delete", "rename"):
+            (Path(folder) / name).write_text("the caller's own")
+            (Path(folder) / name).chmod(0o600)
         tests = _TESTS.format(
             folder=folder,
             port=server.getsockname()[1],

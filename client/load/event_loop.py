@@ -19,7 +19,7 @@ def run_measuring(work: Coroutine[Any, Any, _T], target: TargetSettings) -> _T:
 
     It halves the cost of a read; grpc.aio brings an event engine of its own and gains nothing.
     """
-    if target.transport == "fast" and target.kind != "in-process":
+    if target.transport != "grpcio" and target.kind != "in-process":
         return run_on_fastest_loop(work)
     return asyncio.run(work)
 

@@ -1,5 +1,6 @@
 """Runs shares on the machines of a Ray cluster, one actor each."""
 
+import socket
 import time
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,6 +14,7 @@ from client.load.progress import Progress
 from client.load.share import Share, ShareResult, Tally
 from client.load.share_run import ShareRun
 
+_KNOCK_SECONDS = 5.0
 _JOIN_SECONDS = 60.0  # to reach the cluster and bring the actors up
 _HEAD_START_SECONDS = 1.0  # from the word to all actors until the clock starts
 _POLL_SECONDS = 0.5
@@ -61,8 +63,9 @@ def run_on_ray(
     except ImportError:
         raise UsageError("--ray needs the ray extra: pip install 'loadstone[ray]'") from None
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"--ray {address}: no cluster there ({error}); start one with `ray start --head`"
         ) from error
@@ -70,6 +73,13 @@ def run_on_ray(
         return _run(ray, shares, progress, say)
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody listens: Ray itself tries for more than a minute."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
 
 
 def _run(ray: Any, shares: Sequence[Share], progress: Progress, say: Say) -> list[ShareResult]:

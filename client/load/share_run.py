@@ -187,7 +187,9 @@ class ShareRun:
     def _relative(self, exchange: Exchange) -> Exchange:
         times = (exchange.scheduled, exchange.sent, exchange.ended)
         scheduled, sent, ended = (None if time is None else time - self._start for time in times)
-        return replace(exchange, scheduled=scheduled, sent=sent, ended=ended, arrivals=[])
+        return replace(
+            exchange, scheduled=scheduled, sent=sent, ended=ended, arrivals=[], pieces=None
+        )
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:

@@ -1,6 +1,5 @@
 """Requests read back from the files of a run."""
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from client.errors import UsageError
+from client.results.arrivals import Arrivals
 from client.results.records import Outcome, Record
 
 
@@ -37,7 +37,7 @@ def record_from_row(row: Mapping[str, Any]) -> Record:
 
     Raises KeyError, TypeError or ValueError for what is no row.
     """
-    arrivals: tuple[tuple[float, int], ...] = ()
+    arrivals = Arrivals.of([])
     if row["ttft"] is not None:
         arrivals = _arrivals(float(row["sent"]) + float(row["ttft"]), row["itls"])
     return Record(
@@ -90,12 +90,11 @@ def _from_vllm(
 ) -> Record:
     sent = 0.0 if start is None else float(start)
     completed = not error and bool(output_len)
-    arrivals = _arrivals(sent + ttft, itls) if completed else ()
+    arrivals = _arrivals(sent + ttft, itls) if completed else Arrivals.of([])
     if arrivals:
         # A chunk may hold several tokens and it does not say which do: the last takes the rest.
-        time, count = arrivals[-1]
-        rest = output_len - sum(tokens for _, tokens in arrivals)
-        arrivals = (*arrivals[:-1], (time, max(count + rest, 1)))
+        rest = output_len - int(arrivals.counts.sum())
+        arrivals.counts[-1] = max(arrivals.counts[-1] + rest, 1)
     return Record(
         index=index,
         prompt_id=str(index),
@@ -103,13 +102,13 @@ def _from_vllm(
         max_tokens=output_len,
         scheduled=sent,
         sent=sent,
-        ended=arrivals[-1][0] if arrivals else sent,
+        ended=float(arrivals.times[-1]) if arrivals else sent,
         arrivals=arrivals,
         outcome=Outcome.COMPLETED if completed else Outcome.FAILED,
         cause=error,
     )
 
 
-def _arrivals(first: float, gaps: Sequence[float]) -> tuple[tuple[float, int], ...]:
+def _arrivals(first: float, gaps: Sequence[float]) -> Arrivals:
     times = first + np.concatenate([[0.0], np.cumsum(np.array(gaps, dtype=np.float64))])
-    return tuple((time, len(list(same))) for time, same in itertools.groupby(times.tolist()))
+    return Arrivals(*np.unique(times, return_counts=True))

@@ -11,12 +11,12 @@ PERCENTILES: tuple[float, ...] = (50, 90, 99)
 
 def ttft(record: Record, since: float) -> float:
     """Seconds from `since` to the message that brought the first token."""
-    return record.arrivals[0][0] - since
+    return float(record.arrivals.times[0]) - since
 
 
 def e2el(record: Record, since: float) -> float:
     """Seconds from `since` to the message that brought the last token."""
-    return record.arrivals[-1][0] - since
+    return float(record.arrivals.times[-1]) - since
 
 
 def tpot(record: Record) -> float | None:
@@ -24,7 +24,8 @@ def tpot(record: Record) -> float | None:
     count = record.tokens
     if count < 2:
         return None
-    return (record.arrivals[-1][0] - record.arrivals[0][0]) / (count - 1)
+    times = record.arrivals.times
+    return float(times[-1] - times[0]) / (count - 1)
 
 
 def ttst(record: Record, since: float) -> float | None:

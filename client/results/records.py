@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from client.load.share import ShareResult
+from client.results.arrivals import Arrivals
 from client.targets.exchange import OK, Answer, Exchange, Piece
 from client.workloads.prompt import Prompt
 
@@ -51,7 +52,7 @@ class Record:
     scheduled: float | None
     sent: float | None
     ended: float | None
-    arrivals: tuple[tuple[float, int], ...]
+    arrivals: Arrivals
     outcome: Outcome
     cause: str = ""
     detail: str = ""
@@ -67,18 +68,12 @@ class Record:
     @cached_property
     def tokens(self) -> int:
         """How many tokens came back."""
-        return int(self.columns[1].sum())
-
-    @cached_property
-    def columns(self) -> np.ndarray:
-        """[2, messages] the arrivals: times, and tokens."""
-        return np.array(self.arrivals, dtype=np.float64).reshape(-1, 2).T
+        return int(self.arrivals.counts.sum())
 
     @cached_property
     def token_times(self) -> np.ndarray:
         """[tokens] when each token came, seconds from the start of the run."""
-        times, counts = self.columns
-        return np.repeat(times, counts.astype(np.int64))
+        return np.repeat(self.arrivals.times, self.arrivals.counts)
 
     @cached_property
     def gaps(self) -> np.ndarray:
@@ -86,7 +81,8 @@ class Record:
 
         Tokens of one message came together: 0 between them, and the whole wait before the first.
         """
-        return np.diff(self.token_times)
+        times = self.token_times
+        return times[1:] - times[:-1]
 
 
 def build_records(
@@ -107,7 +103,7 @@ def build_records(
         ):
             prompt = prompts[index]
             arrivals, counted_by = count_tokens(answer, encode)
-            since = tuple((time - result.started, count) for time, count in arrivals)
+            since = arrivals.since(result.started)
             records[index] = _record(
                 index, prompt, exchange, answer, since, counted_by, gives_reasons
             )
@@ -119,7 +115,7 @@ def _record(
     prompt: Prompt,
     exchange: Exchange,
     answer: Answer,
-    arrivals: tuple[tuple[float, int], ...],
+    arrivals: Arrivals,
     counted_by: CountedBy,
     gives_reasons: bool,
 ) -> Record:
@@ -151,34 +147,36 @@ def _record(
 
 def count_tokens(
     answer: Answer, encode: Callable[[str], Sequence[int]]
-) -> tuple[list[tuple[float, int]], CountedBy]:
-    """(time, tokens) of every message that brought any, and where the counts come from.
+) -> tuple[Arrivals, CountedBy]:
+    """Every message that brought tokens, and where the counts come from.
 
     Text without ids: as many tokens as the server says, one for each message where there are as
     many messages (some bring a token that makes no text yet); otherwise laid over the messages in
     proportion to their characters. Where it says nothing the whole text is tokenized: the pieces
     tokenized one by one would give too many.
     """
-    if answer.singles:
-        return [(time, 1) for time in answer.singles], CountedBy.USAGE
+    if answer.by_ids is not None:
+        return Arrivals(*answer.by_ids), CountedBy.TOKEN_IDS
+    if len(answer.singles):
+        return Arrivals.singles(answer.singles), CountedBy.USAGE
     if any(piece.token_ids for piece in answer.pieces):
         found = [(piece.time, len(piece.token_ids)) for piece in answer.pieces if piece.token_ids]
-        return found, CountedBy.TOKEN_IDS
+        return Arrivals.of(found), CountedBy.TOKEN_IDS
     said = max(answer.completion_tokens or 0, 0)
     texts = [piece for piece in answer.pieces if piece.text]
     if said:
         for pieces in (answer.pieces, texts):
             if len(pieces) == said:
-                return [(piece.time, 1) for piece in pieces], CountedBy.USAGE
+                return Arrivals.singles([piece.time for piece in pieces]), CountedBy.USAGE
     if not texts:
-        return [], CountedBy.TOKEN_IDS
+        return Arrivals.of([]), CountedBy.TOKEN_IDS
     if said:
         return _laid_over(texts, said), CountedBy.USAGE
     whole = "".join(piece.text for piece in texts)
     return _laid_over(texts, max(len(encode(whole)), 1)), CountedBy.TOKENIZER
 
 
-def _laid_over(texts: Sequence[Piece], total: int) -> list[tuple[float, int]]:
+def _laid_over(texts: Sequence[Piece], total: int) -> Arrivals:
     whole = sum(len(piece.text) for piece in texts)
     counts, characters, before = [], 0, 0
     for piece in texts:
@@ -187,7 +185,7 @@ def _laid_over(texts: Sequence[Piece], total: int) -> list[tuple[float, int]]:
         upto = -(-total * characters // whole)
         counts.append((piece.time, upto - before))
         before = upto
-    return [(time, count) for time, count in counts if count]
+    return Arrivals.of([(time, count) for time, count in counts if count])
 
 
 def _outcome(

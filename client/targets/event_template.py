@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from client.reading.pieces import Pieces
+
 _KEYS = (b'"text":"', b'"text": "', b'"content":"', b'"content": "')
 _PLAIN = "loadstone"
 
@@ -47,13 +49,28 @@ class EventTemplate:
         one = raw.count(b"\n") == 2
         return one and raw.startswith(self.before) and raw.endswith(self.after)
 
+    def fits_all(self, pieces: Pieces) -> bool:
+        """Whether each piece is one event of this kind; what the texts are, is not looked at."""
+        count, body = len(pieces), pieces.body
+        if not count:
+            return True
+        # As many events as pieces and no line more, and a piece ends only where an event does.
+        return (
+            body.startswith(self.before)
+            and body.endswith(self.after)
+            and body.count(self.after + self.before) == count - 1
+            and body.count(b"\n") == 2 * count
+            and all(body[end - 2 : end] == b"\n\n" for end in pieces.ends.tolist())
+        )
+
     def _holds_text(self) -> bool:
         """Whether a reader of JSON sees text put here where it sees the text of the stream."""
         event = parse_event(self.before + _PLAIN.encode() + self.after)
         for choice in (event or {}).get("choices") or ():
             content = choice.get("delta") or choice.get("message") or choice
+            # Beside a role, no text is no token: there the text does change something else.
             if _PLAIN in (content.get("text"), content.get("content")):
-                return True
+                return "role" not in content
         return False
 
 

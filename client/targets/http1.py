@@ -7,9 +7,9 @@ is stamped and kept; it is decoded after the run. httptools does the framing.
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import httptools
 
@@ -17,7 +17,7 @@ from client.targets.connecting import failure_of, open_many
 from client.targets.exchange import CONNECTION_LOST, MALFORMED, OK, TIMEOUT, Exchange
 
 _clock = time.perf_counter
-_Told = Callable[["HttpConnection"], None]
+Told = Callable[["HttpConnection"], None]
 
 
 class HttpConnection(asyncio.Protocol):
@@ -27,7 +27,7 @@ class HttpConnection(asyncio.Protocol):
     and when it is closed.
     """
 
-    def __init__(self, made: _Told, free: _Told, gone: _Told) -> None:
+    def __init__(self, made: Told, free: Told, gone: Told) -> None:
         self._made, self._free, self._gone = made, free, gone
         self._exchange: Exchange | None = None
         self._ended: asyncio.Future[None] | None = None
@@ -36,7 +36,7 @@ class HttpConnection(asyncio.Protocol):
         self._now = 0.0
         self.open = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: Any) -> None:
         """Part of asyncio.Protocol."""
         # Not checked: uvloop's transports are of no asyncio class.
         self._transport = cast(asyncio.Transport, transport)
@@ -75,7 +75,11 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""
-        self._now = _clock()
+        self.received(_clock(), data)
+
+    def received(self, now: float, data: bytes) -> None:
+        """What was read at `now`."""
+        self._now = now
         try:
             self._feed(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -164,12 +168,17 @@ class HttpAddress:
     context: ssl.SSLContext | None = None
 
 
-class HttpPool:
-    """Connections to one server; one more is opened when all are busy."""
+# Address, made, free, gone -> a connection that is open. Raises OSError.
+Connect = Callable[[HttpAddress, Told, Told, Told], Awaitable[HttpConnection]]
 
-    def __init__(self, address: HttpAddress, connect_timeout: float) -> None:
+
+class HttpPool:
+    """Connections to one server, opened by `connect`; one more is opened when all are busy."""
+
+    def __init__(self, address: HttpAddress, connect_timeout: float, connect: Connect) -> None:
         self._address = address
         self._connect_timeout = connect_timeout
+        self._open = connect
         # In order: the one that was free last is taken first. The others may go stale.
         self._idle: dict[HttpConnection, None] = {}
         self._all: set[HttpConnection] = set()
@@ -222,14 +231,8 @@ class HttpPool:
         return None
 
     async def _connect(self, timeout: float) -> HttpConnection:
-        address, loop = self._address, asyncio.get_running_loop()
         async with asyncio.timeout(timeout):
-            _, connection = await loop.create_connection(
-                lambda: HttpConnection(self._all.add, self._freed, self._gone),
-                address.host,
-                address.port,
-                ssl=address.context,
-            )
+            connection = await self._open(self._address, self._all.add, self._freed, self._gone)
         if not connection.open:
             raise ConnectionResetError("closed by the server as soon as it was open")
         return connection
@@ -240,6 +243,16 @@ class HttpPool:
     def _gone(self, connection: HttpConnection) -> None:
         self._all.discard(connection)
         self._idle.pop(connection, None)
+
+
+async def connect_on_loop(
+    address: HttpAddress, made: Told, free: Told, gone: Told
+) -> HttpConnection:
+    """A connection that the event loop reads. Raises OSError."""
+    _, connection = await asyncio.get_running_loop().create_connection(
+        lambda: HttpConnection(made, free, gone), address.host, address.port, ssl=address.context
+    )
+    return connection
 
 
 def _ignore(arrival: tuple[float, bytes]) -> None:

@@ -190,7 +190,7 @@ def quantization_schemes() -> tuple[str, ...]:
     """The names of the ways that our engine stores weights."""
     from server.quant.schemes import SCHEMES
 
-    return SCHEMES
+    return tuple(SCHEMES)
 
 
 def _parts(words: Sequence[str], text: bool) -> Any:

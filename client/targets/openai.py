@@ -6,8 +6,9 @@ from typing import Any
 
 from client.errors import NotReadyError
 from client.targets.exchange import OK, Answer, Exchange
-from client.targets.http1 import HttpAddress, HttpPool
+from client.targets.http1 import HttpAddress, HttpPool, connect_on_loop
 from client.targets.openai_answer import read_events, read_failure
+from client.targets.reading import open_reading
 from client.targets.settings import ENDPOINTS, TargetSettings
 from client.targets.target import wait_until_ready
 from client.workloads.prompt import Prompt
@@ -24,12 +25,16 @@ class OpenAITarget:
         self._path = settings.path or ENDPOINTS[settings.kind]
         self._models_path = _beside(self._path)
         address = HttpAddress(settings.host, settings.port, settings.ssl_context("http/1.1"))
-        self._pool = HttpPool(address, settings.connect_timeout)
+        self._reading, self._no_reading = open_reading(settings)
+        connect = self._reading.connect if self._reading else connect_on_loop
+        self._pool = HttpPool(address, settings.connect_timeout, connect)
         self._head = self._headers()
 
     async def open(self, report: Callable[[str], None]) -> None:
         """Waits until the server lists its models, then opens connections; see `Target.open`."""
         settings = self._settings
+        if self._no_reading:
+            report(self._no_reading)
         if settings.health_check:
             await wait_until_ready(self._ready, settings.address, settings.connect_timeout, report)
         if self._model is None:
@@ -75,18 +80,20 @@ class OpenAITarget:
         """Parses the events; see `Target.read`."""
         status = exchange.status
         if status is not None and status.startswith("HTTP "):
-            detail = read_failure(exchange.arrivals) or exchange.detail
+            detail = read_failure(exchange.came) or exchange.detail
             return Answer((), failure=(status, detail))
-        return read_events(exchange.arrivals, whole=status == OK, text=text)
+        return read_events(exchange.came, whole=status == OK, text=text)
 
     async def close(self) -> None:
         """Drops the connections; the server sees its clients go."""
         self._pool.close()
+        if self._reading is not None:
+            await self._reading.close()
 
     async def _ready(self) -> str:
         exchange = Exchange()
         await self._pool.ask(self._request("GET", self._models_path), exchange, _PROBE_SECONDS)
-        body = b"".join(content for _, content in exchange.arrivals)
+        body = b"".join(content for _, content in exchange.came)
         if exchange.status in ("HTTP 401", "HTTP 403"):
             raise NotReadyError(
                 f"the server at {self._settings.address} wants a key, or another one; "
@@ -95,7 +102,7 @@ class OpenAITarget:
         if self._model is not None and exchange.status in ("HTTP 404", "HTTP 405", "HTTP 500"):
             return ""  # it answers; some servers list no models, or fail when they look for them
         if exchange.status != OK:
-            return f"{exchange.status} {read_failure(exchange.arrivals) or exchange.detail}".strip()
+            return f"{exchange.status} {read_failure(exchange.came) or exchange.detail}".strip()
         self._model = self._model or _first_model(body)
         return ""
 

@@ -7,10 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from client.reading.pieces import Pieces
 from client.targets.event_template import EventTemplate, parse_event
 from client.targets.exchange import MALFORMED, Answer, Piece
 
 _DONE = b"data: [DONE]\n\n"
+_ODD_EVENTS = 8  # so many at either end may differ from the rest
 _SHOWN = 300  # characters of an error that go into a record
 # What comes of reading JSON of another form, or no JSON. The last: lists in lists in lists.
 _NOT_AS_AGREED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -27,6 +31,10 @@ def read_events(
     An event belongs to the time at which its last byte came. What stands at the end of a body
     that was cut off (not `whole`) is left out. Without `text` the answer may be `singles`.
     """
+    if isinstance(arrivals, Pieces) and not text:
+        answer = _read_columns(arrivals)
+        if answer is not None:
+            return answer
     arrivals = list(arrivals)
     reading = _read_alike(arrivals, text)
     if reading is not None and not text:
@@ -35,6 +43,49 @@ def read_events(
             return replace(reading.answer(), pieces=(), singles=singles)
         reading = _read_alike(arrivals, text=True)
     return (reading or _read_any(arrivals, whole)).answer()
+
+
+def _read_columns(pieces: Pieces) -> Answer | None:
+    """The answer of a stream of one event a piece, like ones in a row: looked at as one run of
+    bytes. None for any other stream.
+    """
+    reading, template = _Reading(), None
+    first, last = 0, len(pieces)
+    while template is None and first < min(last, _ODD_EVENTS):
+        if not _take_event(reading, *pieces.at(first)):
+            return None
+        if reading.only_text:
+            template = EventTemplate.of(pieces.at(first)[1])
+        first += 1
+    if template is None:
+        return None
+    while last > first and not template.fits(pieces.at(last - 1)[1]):
+        last -= 1
+    if len(pieces) - last > _ODD_EVENTS or not template.fits_all(pieces.between(first, last)):
+        return None
+    before = [piece.time for piece in reading.pieces]
+    for number in range(last, len(pieces)):
+        if not _take_event(reading, *pieces.at(number)):
+            return None
+    after = [piece.time for piece in reading.pieces[len(before) :]]
+    singles = np.concatenate([before, pieces.times[first:last], after])
+    if not reading.counts_pieces or len(singles) != reading.completion_tokens:
+        return None
+    return replace(reading.answer(), pieces=(), singles=singles)
+
+
+def _take_event(reading: "_Reading", time: float, raw: bytes) -> bool:
+    """Whether `raw` is one event that can be read."""
+    if raw == _DONE:
+        return True
+    event = parse_event(raw)
+    if event is None:
+        return False
+    try:
+        reading.take(time, event)
+    except _NOT_AS_AGREED:
+        return False
+    return True
 
 
 def _read_alike(arrivals: Sequence[tuple[float, bytes]], text: bool) -> "_Reading | None":
@@ -50,14 +101,7 @@ def _read_alike(arrivals: Sequence[tuple[float, bytes]], text: bool) -> "_Readin
         if said is not None:
             reading.pieces.append(Piece(time, (), said))
             continue
-        if raw == _DONE:
-            continue
-        event = parse_event(raw)
-        if event is None:
-            return None
-        try:
-            reading.take(time, event)
-        except _NOT_AS_AGREED:
+        if not _take_event(reading, time, raw):
             return None
         if template is None and reading.only_text:
             template = EventTemplate.of(raw)
@@ -166,8 +210,12 @@ class _Reading:
     @property
     def one_a_piece(self) -> bool:
         """Whether there are as many pieces as the server counts tokens, and no ids to count by."""
-        ids = any(piece.token_ids for piece in self.pieces)
-        return not ids and self.failure is None and len(self.pieces) == self.completion_tokens
+        return self.counts_pieces and len(self.pieces) == self.completion_tokens
+
+    @property
+    def counts_pieces(self) -> bool:
+        """Whether all is well, and there are no ids to count by."""
+        return self.failure is None and not any(piece.token_ids for piece in self.pieces)
 
     @property
     def only_text(self) -> bool:

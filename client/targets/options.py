@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from client.errors import UsageError
+from client.targets.reading import CACHE, possible_transport
 from client.targets.settings import ENDPOINTS, KINDS, TRANSPORTS, TargetSettings
 
 # What other benchmarks call them.
@@ -52,7 +53,8 @@ def add_target_options(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--transport", default="fast", choices=TRANSPORTS,
-        help="for jetstream: our own lean gRPC, or grpc.aio (default: %(default)s)",
+        help="loop: Python's event loop reads, not a thread in C; grpcio, for jetstream: grpc.aio, "
+        "not our lean gRPC (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--connect-timeout", "--ready-check-timeout-sec", type=float, default=120.0,
@@ -113,8 +115,6 @@ def target_settings(given: argparse.Namespace) -> TargetSettings:
         "tls": given.tls,
         "path": given.endpoint or "",
     } | _from_url(given, kind)
-    if given.transport != "fast" and kind != "jetstream":
-        raise UsageError(f"--transport {given.transport} is for --backend jetstream, not {kind}")
     if given.ca_file is not None and not values["tls"]:
         raise UsageError("--ca-file is for --tls or an https:// --base-url; give one of them")
     return TargetSettings(
@@ -122,7 +122,8 @@ def target_settings(given: argparse.Namespace) -> TargetSettings:
         ca_file=given.ca_file,
         api_key=_api_key(given.api_key_env),
         headers=dict(_pair(text) for text in given.header),
-        transport=given.transport,
+        transport=possible_transport(kind, given.transport, bool(values["tls"])),
+        cache_dir=CACHE,
         connections=1 if given.connections is None else given.connections,
         request_timeout=given.request_timeout,
         connect_timeout=given.connect_timeout,

@@ -11,7 +11,15 @@ from typing import Any
 from client.errors import UsageError
 
 KINDS = ("jetstream", "openai", "openai-chat", "in-process")
-TRANSPORTS = ("fast", "grpcio")
+_OPENAI = ("fast", "loop")
+# How answers are read.
+_TRANSPORTS = {
+    "jetstream": ("fast", "loop", "grpcio"),
+    "openai": _OPENAI,
+    "openai-chat": _OPENAI,
+    "in-process": ("fast",),
+}
+TRANSPORTS = ("fast", "loop", "grpcio")
 ENDPOINTS = {"openai": "/v1/completions", "openai-chat": "/v1/chat/completions"}
 _ANY_ADDRESS = {"0.0.0.0", "::", "[::]", ""}
 _HOST = re.compile(r"[^\s/@?#\\\x00-\x1f\x7f]*")
@@ -26,6 +34,13 @@ _OF_GRPC = re.compile(r"grpc-|.*-bin$", re.IGNORECASE)
 _MOST_HEADERS = 8000  # one frame holds them; most servers take no more
 
 
+def check_transport(kind: str, transport: str) -> None:
+    """Raises `UsageError` for one that this kind of target does not have."""
+    if transport not in _TRANSPORTS[kind]:
+        allowed = ", ".join(_TRANSPORTS[kind])
+        raise UsageError(f"--transport {transport} is not for {kind}; for it: {allowed}")
+
+
 @dataclass(frozen=True)
 class TargetSettings:
     """Where the system under test is and how to ask it.
@@ -35,7 +50,9 @@ class TargetSettings:
     `connect_timeout` in seconds. `send`: "text" or "tokens". Temperature 0 is greedy; top_k 0 and
     top_p 1 are no limit. `path` of an OpenAI endpoint. `api_key` goes out as a bearer key; it and
     the values of `headers` go into no record and no message. `extra_body` is put into every
-    request's JSON body. `engine` are options of `python -m server` for an engine in this process.
+    request's JSON body. `transport`: "fast"; "loop", where Python's event loop reads and not
+    a thread in C; for jetstream also "grpcio". `cache_dir` keeps what is compiled for the thread.
+    `engine` are options of `python -m server` for an engine in this process.
     """
 
     kind: str = "jetstream"
@@ -46,6 +63,7 @@ class TargetSettings:
     api_key: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     transport: str = "fast"
+    cache_dir: Path | None = None
     connections: int = 1
     streams: int = 1
     request_timeout: float = 600.0
@@ -64,7 +82,6 @@ class TargetSettings:
     def __post_init__(self) -> None:
         rules = (
             ("kind", self.kind in KINDS, ", ".join(KINDS)),
-            ("transport", self.transport in TRANSPORTS, ", ".join(TRANSPORTS)),
             ("port", 1 <= self.port <= 65535, "1 to 65535"),
             ("connections", self.connections >= 1, "1 or more"),
             ("request_timeout", 0 < self.request_timeout < math.inf, "seconds above 0"),
@@ -77,6 +94,7 @@ class TargetSettings:
         for name, held, allowed in rules:
             if not held:
                 raise UsageError(f"{name}: {allowed}; got {getattr(self, name)!r}")
+        check_transport(self.kind, self.transport)
         self._check_address()
         self._check_headers()
 

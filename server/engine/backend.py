@@ -1,6 +1,6 @@
 """Every choice that depends on the device, in one place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,41 @@ from server.kernels import build, cpu
 from server.models.operations import Operations
 from server.models.spec import ModelSpec
 from server.quant.dense import DenseForm, PackedDenseForm
+from server.quant.fp8 import Fp8Form, PackedFp8Form
+from server.quant.int4 import INT4, PACKED_INT4
 from server.quant.int8 import Int8, Int8Form, PackedInt8Form, TwoTermInt8
-from server.quant.weight import Form
+from server.quant.int8_decomp import DecompInt8, PackedDecompInt8
+from server.quant.int8_dynamic import DynamicInt8, PackedDynamicInt8
+from server.quant.nf4 import NF4, PACKED_NF4
+from server.quant.nf4_dq import Nf4DqForm, PackedNf4DqForm
+from server.quant.schemes import SCHEMES
+from server.quant.weight import Form, Forms
+
+# By scheme. Plain XLA serves every device; what CPUs do otherwise stands in the two below.
+PLAIN: dict[str, Form] = {
+    "none": DenseForm(jnp.bfloat16),
+    "int8": Int8Form(Int8),
+    "int8-dynamic": Int8Form(DynamicInt8),
+    "int8-decomp": Int8Form(DecompInt8),
+    "nf4": NF4,
+    "nf4-dq": Nf4DqForm(),
+    "int4": INT4,
+    "fp8": Fp8Form(),
+}
+PLAIN_CPU: dict[str, Form] = PLAIN | {
+    "none": DenseForm(jnp.float32),
+    "int8": Int8Form(TwoTermInt8),
+}
+KERNEL: dict[str, Form] = {
+    "none": PackedDenseForm(),
+    "int8": PackedInt8Form(),
+    "int8-dynamic": PackedInt8Form(PackedDynamicInt8),
+    "int8-decomp": PackedInt8Form(PackedDecompInt8),
+    "nf4": PACKED_NF4,
+    "nf4-dq": PackedNf4DqForm(),
+    "int4": PACKED_INT4,
+    "fp8": PackedFp8Form(),
+}
 
 Report = Callable[[str], None]
 
@@ -35,7 +68,7 @@ class Backend:
     """
 
     compute: Any
-    form: Form
+    forms: Forms
     cache: Any
     operations: Operations
     reads_live: bool = False
@@ -56,7 +89,7 @@ def choose_backend(
     it can take.
     """
     backend, no_kernel = _without_attention(mesh, config, kernel_dir, report)
-    case = _case(spec, mesh, backend.compute, no_kernel)
+    case = attention_case(spec, mesh, backend.compute, no_kernel)
     scores = memory.score_bytes(spec, config, mesh.shape["model"])
     case = replace(case, int8_cache=config.quantize_kv_cache, scores=scores)
     chosen = choice.attention(config.attention, case, mesh, _decode(mesh))
@@ -73,7 +106,7 @@ def choose_uncached(
 ) -> tuple[Backend, str]:
     """The same for forwards that keep nothing, and the name of their attention."""
     backend, no_kernel = _without_attention(mesh, config, kernel_dir, report)
-    case = _case(spec, mesh, backend.compute, no_kernel)
+    case = attention_case(spec, mesh, backend.compute, no_kernel)
     chosen = choice.attention(config.attention, case, mesh, _decode(mesh))
     report(f"attention: {chosen}")
     return _with_attention(backend, chosen), chosen.name
@@ -83,13 +116,18 @@ def cpu_backend(config: EngineConfig, *, kernel: bool) -> Backend:
     """The forms for CPUs, with our kernel or in plain XLA."""
     cache = _cache_type(config, jnp.float32)
     if kernel:
-        packed: Form = PackedInt8Form() if config.weights == "int8" else PackedDenseForm()
+        forms = forms_of(config.weights, KERNEL)
         operations = Operations(
             attend_in_kernel, cpu.norm, cpu.layer_norm, cpu.activate, cpu.argmax
         )
-        return Backend(jnp.float32, packed, cache, operations, reads_live=True)
-    plain: Form = Int8Form(TwoTermInt8) if config.weights == "int8" else DenseForm(jnp.float32)
-    return Backend(jnp.float32, plain, cache, Operations(PlainAttention(attend_reduce)))
+        return Backend(jnp.float32, forms, cache, operations, reads_live=True)
+    forms = forms_of(config.weights, PLAIN_CPU)
+    return Backend(jnp.float32, forms, cache, Operations(PlainAttention(attend_reduce)))
+
+
+def forms_of(scheme: str, table: Mapping[str, Form]) -> Forms:
+    """Of the layers and of the head."""
+    return Forms(table[scheme], table[SCHEMES[scheme].head])
 
 
 def _without_attention(
@@ -98,9 +136,9 @@ def _without_attention(
     """A backend whose attention is still to be chosen, and why it has no CPU kernel."""
     if _platform(mesh) != "cpu":
         compute = jnp.bfloat16
-        form: Form = Int8Form(Int8) if config.weights == "int8" else DenseForm(compute)
+        forms, cache = forms_of(config.weights, PLAIN), _cache_type(config, compute)
         operations = Operations(PlainAttention(attend_einsum))
-        return Backend(compute, form, _cache_type(config, compute), operations), "not a CPU"
+        return Backend(compute, forms, cache, operations), "not a CPU"
     split = "arrays are split over several devices"
     no_kernel = split if mesh.size > 1 else build.load(kernel_dir)
     if no_kernel:
@@ -118,7 +156,8 @@ def _with_attention(backend: Backend, chosen: Choice) -> Backend:
     )
 
 
-def _case(spec: ModelSpec, mesh: Mesh, compute: Any, no_kernel: str) -> Case:
+def attention_case(spec: ModelSpec, mesh: Mesh, compute: Any, no_kernel: str) -> Case:
+    """What a model asks of attention on these devices. `no_kernel` as in `Case`."""
     if not no_kernel and not cpu.attention_fits(spec.heads, spec.kv_heads, spec.head_dim):
         no_kernel = (
             f"head size {spec.head_dim} is not a multiple of {cpu.LANES} up to {cpu.MAX_HEAD_DIM}"

@@ -11,6 +11,7 @@ import jax
 from server.attention import blockwise
 from server.engine.config import EngineConfig
 from server.kernels.cpu import BLOCK
+from server.models.sizes import largest_fitting
 from server.models.spec import ModelSpec
 
 GIB = 2**30
@@ -57,13 +58,14 @@ def estimate_temporaries(
     itemsize: int,
     split: int,
     reads_live: bool,
+    scratch: int,
     in_blocks: bool = False,
 ) -> int:
     """Bytes of activations, scores and logits of the largest prefill or decode step, per device.
 
     An upper estimate before compiling; the compiled programs state theirs exactly. `split` devices
     share heads, MLP and vocabulary where these divide evenly. `reads_live` and `in_blocks` are as
-    `reads_live` and `blockwise` in `Backend`.
+    `reads_live` and `blockwise` in `Backend`, `scratch` as in `Form`.
     """
 
     def share(size: int, of: int) -> int:
@@ -86,7 +88,11 @@ def estimate_temporaries(
     old = 2 * sizes[0].rows * config.cache_length * position
     # One layer's cache, where a step reads less than all of it.
     part = 0 if len(config.spans) == 1 else config.spans[-2] * position
-    return max(prefill + scores + old, decode + config.slots * part)
+    # The largest weight of a layer, where a product writes it anew.
+    qkv = (model.heads + 2 * model.kv_heads) * model.head_dim
+    largest = max(share(model.mlp_parts * model.ffn, model.ffn), share(qkv, model.kv_heads))
+    anew = scratch * largest * model.hidden
+    return max(prefill + scores + old, decode + config.slots * part) + anew
 
 
 def score_bytes(model: ModelSpec, config: EngineConfig, split: int, keys: int | None = None) -> int:
@@ -129,17 +135,9 @@ def largest_batch(
     config: EngineConfig, plan_for: Callable[[EngineConfig], MemoryPlan], limit: int, granule: int
 ) -> int:
     """The most slots that fit, a multiple of `granule`; 0 when not even that many do."""
-
-    def fits(count: int) -> bool:
-        return plan_for(replace(config, slots=count * granule)).total <= limit
-
-    low, high = 0, 1
-    while high * granule < 2**20 and fits(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low * granule
+    return largest_fitting(
+        lambda slots: plan_for(replace(config, slots=slots)).total <= limit, granule
+    )
 
 
 def free_bytes(devices: list[jax.Device]) -> int:

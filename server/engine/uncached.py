@@ -59,10 +59,10 @@ def open_uncached(
     config = EngineConfig(slots=1, weights=weights, attention=attention, sharding=sharding)
     spec, mesh = choice.spec, meshes.make_mesh(devices, sharding)
     backend, name = choose_uncached(spec, mesh, config, cache_dir, report)
-    shapes = dummy_shapes(spec, backend.form, backend.compute, meshes.mlp_blocks(spec, mesh))
-    needed = memory.tree_bytes(shapes, meshes.parameter_shardings(spec, backend.form, mesh))
+    shapes = dummy_shapes(spec, backend.forms, backend.compute, meshes.mlp_blocks(spec, mesh))
+    needed = memory.tree_bytes(shapes, meshes.parameter_shardings(spec, backend.forms, mesh))
     _check_fit(f"{spec.name}: the weights", needed, devices, "use fewer bits or more devices")
-    parameters = place_parameters(choice, backend, mesh, report)
+    parameters = place_parameters(choice, weights, backend, mesh, shapes, report)
     return Uncached(spec, parameters, backend.operations, mesh, name, report)
 
 

@@ -6,21 +6,21 @@ cannot be done it says why and the plain forms take over, which take three times
 
 import ctypes
 import functools
-import hashlib
-import os
 import platform
-import shutil
-import subprocess
-import tempfile
 import threading
 from pathlib import Path
 
 import jax
 import jaxlib
 
-_PARTS = ("threads", "products", "attention", "prefill", "uncached", "rows")
+from native.build import CannotBuildError, Library, open_library
+
+_PARTS = (
+    *("threads", "tiles", "products", "codes", "outliers", "attention", "prefill", "uncached"),
+    "rows",
+)
 SOURCES = tuple(f"cpu_{name}.c" for name in _PARTS)
-HEADERS = ("cpu_threads.h", "cpu_math.h", "cpu_cache.h")
+HEADERS = ("cpu_threads.h", "cpu_math.h", "cpu_cache.h", "cpu_products.h")
 # No -ffast-math: it lets NaN vanish. No contraction: both terms are rounded as in the reference.
 FLAGS = (
     *("-O3", "-shared", "-fPIC", "-fno-math-errno", "-ffp-contract=off"),
@@ -28,15 +28,11 @@ FLAGS = (
 )
 INSTRUCTIONS = ("fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni")
 TARGETS = (
-    *("int8_product", "f32_product", "attention", "uncached_attention"),
-    *("norm", "layer_norm", "silu", "gelu", "relu", "argmax"),
+    *("int8_product", "dynamic_product", "decomp_product", "f32_product"),
+    *("nf4_product", "nf4_dq_product", "int4_product", "fp8_product"),
+    *("attention", "uncached_attention", "norm", "layer_norm", "silu", "gelu", "relu", "argmax"),
 )
-COMPILE_SECONDS = 120.0
 _REGISTERING = threading.Lock()
-
-
-class KernelUnavailable(Exception):
-    """This machine cannot build or run the kernel; the message says why."""
 
 
 def load(cache_dir: Path | None, compiler: str | None = None) -> str:
@@ -48,67 +44,33 @@ def load(cache_dir: Path | None, compiler: str | None = None) -> str:
     """
     try:
         _check_processor()
-        found = _find_compiler(compiler)
-        library = _temporary(found) if cache_dir is None else _open(_build(found, cache_dir))
-        _register(library)
-    except KernelUnavailable as error:
+        _register(open_library(_library(), cache_dir, compiler))
+    except CannotBuildError as error:
         return str(error)
     return ""
 
 
+def _library() -> Library:
+    folder = Path(__file__).parent
+    return Library(
+        name="cpu_kernel",
+        sources=tuple(folder / name for name in SOURCES),
+        headers=tuple(folder / name for name in HEADERS),
+        flags=(*FLAGS, f"-I{jax.ffi.include_dir()}"),
+        version=jaxlib.__version__,
+    )
+
+
 def _check_processor() -> None:
     if platform.system() != "Linux" or platform.machine() != "x86_64":
-        raise KernelUnavailable(
+        raise CannotBuildError(
             f"it is for Linux on x86_64, this is {platform.system()} on {platform.machine()}"
         )
     text = Path("/proc/cpuinfo").read_text()
     flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
     missing = [name for name in INSTRUCTIONS if name not in flags]
     if missing:
-        raise KernelUnavailable(f"the processor lacks {', '.join(missing)}")
-
-
-def _find_compiler(compiler: str | None) -> str:
-    names = ("cc", "gcc") if compiler is None else (compiler,)
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        raise KernelUnavailable(f"no C compiler: {' or '.join(names)} is not on the PATH")
-    return found
-
-
-def _build(compiler: str, folder: Path) -> Path:
-    """The library in `folder`, compiled unless it is there already."""
-    sources = [Path(__file__).with_name(name) for name in SOURCES]
-    texts = [Path(__file__).with_name(name).read_bytes() for name in (*SOURCES, *HEADERS)]
-    key = hashlib.sha256(repr((texts, FLAGS, jaxlib.__version__)).encode()).hexdigest()[:16]
-    target = folder / f"cpu_kernel-{key}.so"
-    if target.exists():
-        return target
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{target.name}.{os.getpid()}.{threading.get_ident()}"
-        include = f"-I{jax.ffi.include_dir()}"
-        command = [compiler, *FLAGS, include, *map(str, sources), "-o", str(partial)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS)
-        if done.returncode != 0:
-            raise KernelUnavailable(f"{compiler} failed: {done.stderr.strip()[-500:]}")
-        partial.replace(target)  # atomic: another process sees a whole library or none
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise KernelUnavailable(f"cannot build in {folder}: {error}") from error
-    return target
-
-
-@functools.cache
-def _temporary(compiler: str) -> ctypes.CDLL:
-    with tempfile.TemporaryDirectory() as folder:  # the mapping outlives the file
-        return _open(_build(compiler, Path(folder)))
-
-
-def _open(path: Path) -> ctypes.CDLL:
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError as error:
-        raise KernelUnavailable(f"cannot open {path}: {error}") from error
+        raise CannotBuildError(f"the processor lacks {', '.join(missing)}")
 
 
 def _register(library: ctypes.CDLL) -> None:

@@ -99,9 +99,7 @@ class _Block:
         self, layer: Layer, entry: Entry, x: Float[Array, "N T D"]
     ) -> tuple[Float[Array, "N T D"], Entry]:
         qkv = layer.qkv(self.norm(layer.attention_norm, x))  # [N,T,K,G+2,H]
-        if layer.qkv_bias is not None:
-            qkv = qkv + layer.qkv_bias.astype(qkv.dtype)
-        out, entry = self.attend(qkv, entry)
+        out, entry = self.attend(self._plus(qkv, layer.qkv_bias), entry)
         out = layer.out(out.reshape(*x.shape[:2], -1))  # [N,T,K,G,H] -> [N,T,KGH]
         return self._plus(out, layer.out_bias), entry
 
@@ -113,8 +111,11 @@ class _Block:
         return self._plus(layer.down(inner.reshape(*x.shape[:2], -1)), layer.down_bias)
 
     def _plus(self, x: jax.Array, bias: jax.Array | None) -> jax.Array:
-        return x if bias is None else self._masked(x + bias.astype(x.dtype))
+        if bias is None:
+            return x
+        # Flat: over all axes XLA's loop on CPU is slower, 2.6 ms and not 1.8 for [512, 16, 3, 128].
+        flat = x.reshape(*x.shape[:2], -1) + bias.astype(x.dtype).ravel()
+        return self._masked(flat).reshape(x.shape)
 
-    def _masked(self, x: jax.Array) -> jax.Array:
-        live = self.live.reshape(*self.live.shape, *(1,) * (x.ndim - 2))
-        return jnp.where(live, x, jnp.zeros_like(x))
+    def _masked(self, x: Float[Array, "N T X"]) -> Float[Array, "N T X"]:
+        return jnp.where(self.live[..., None], x, jnp.zeros_like(x))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from hypothesis import strategies as st
 
+from client.results.arrivals import Arrivals
 from client.results.records import Outcome, Record
 
 SECONDS = st.floats(0, 100, allow_nan=False)
@@ -25,7 +26,7 @@ def a_record(draw: Callable, outcome: Outcome = Outcome.COMPLETED, timed: bool =
         scheduled=scheduled,
         sent=sent,
         ended=float(times[-1]) + draw(SECONDS),
-        arrivals=tuple(zip(times.tolist(), counts, strict=True)),
+        arrivals=Arrivals.of(list(zip(times.tolist(), counts, strict=True))),
         outcome=outcome,
         cause="" if outcome is Outcome.COMPLETED else draw(st.sampled_from(["timeout", "full"])),
         server_queue=draw(SECONDS) if timed else None,
@@ -54,6 +55,6 @@ def streamed(
         scheduled=scheduled,
         sent=sent,
         ended=arrivals[-1][0] if arrivals else None,
-        arrivals=tuple(arrivals),
+        arrivals=Arrivals.of(arrivals),
         outcome=outcome,
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from client.results.arrivals import Arrivals
 from client.results.metrics import figures
 from client.results.records import Outcome, Record
 from client.results.rows import row
@@ -44,7 +45,7 @@ def _record(
         scheduled=due,
         sent=sent,
         ended=float(times[-1] if times.size else sent + 0.03) + 0.002,
-        arrivals=tuple((float(time), 1) for time in times),
+        arrivals=Arrivals.singles([float(time) for time in times]),
         outcome=Outcome.FAILED if failed else Outcome.COMPLETED,
         cause="RESOURCE_EXHAUSTED" if failed else "",
         detail="the queue is full" if failed else "",

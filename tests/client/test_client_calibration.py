@@ -133,7 +133,7 @@ def test_an_interrupt_keeps_the_old_one(tmp_path):
         (["--itl-ms", "0"], "--itl-ms: above 0"),
         (["--ttft-ms", "nan"], "--ttft-ms: 0 or more"),
         (["--workers", "-1"], "--workers: 1 or more"),
-        (["--targets", "openai", "--transport", "grpcio"], "is for jetstream, not openai"),
+        (["--targets", "openai", "--transport", "grpcio"], "is not for openai"),
         (["--out", "/dev/null/calibration.json"], "/dev/null"),
     ],
 )

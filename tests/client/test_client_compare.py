@@ -250,7 +250,7 @@ def test_goodput_can_be_counted_anew(tmp_path, compared):
     _, document = compared(first, second, "--metrics", "goodput_share", "--goodput", "ttft:250")
     found = entry(document, "goodput_share")
     for side, records in (("baseline", requests(200)), ("other", requests(200, factor=1.5))):
-        waits = [record.arrivals[0][0] - record.scheduled for record in records]
+        waits = [record.arrivals.times[0] - record.scheduled for record in records]
         assert found[side] == sum(wait <= 0.25 for wait in waits) / 200
     assert found["interval"][1] < 1
     assert found["verdict"] == "worse"

@@ -124,7 +124,7 @@ def test_the_same_requests_made_slower_give_that_ratio(factor):
 def test_figures_of_the_whole_runs_are_numpys():
     first, second = a_run(40, 3), a_run(40, 4)
     found = resample_ratios(first, second, METRICS)["median_ttft_ms"]
-    waits = [1e3 * (record.arrivals[0][0] - record.sent) for record in first]
+    waits = [1e3 * (record.arrivals.times[0] - record.sent) for record in first]
     assert found.baseline == pytest.approx(np.median(waits))
     low, high = found.interval
     assert low < found.other / found.baseline < high

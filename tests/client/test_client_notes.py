@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from client.results.arrivals import Arrivals
 from client.results.notes import counted_by, notes
 from client.results.records import CountedBy, Outcome, Record
 
@@ -15,7 +16,7 @@ PLAIN = Record(
     scheduled=0.0,
     sent=0.0,
     ended=1.0,
-    arrivals=((0.5, 1), (0.6, 1), (0.7, 1), (0.8, 1)),
+    arrivals=Arrivals.of([(0.5, 1), (0.6, 1), (0.7, 1), (0.8, 1)]),
     outcome=Outcome.COMPLETED,
     server_prompt_tokens=5,
     server_completion_tokens=4,
@@ -29,7 +30,7 @@ def test_nothing_out_of_the_ordinary_is_not_mentioned():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"arrivals": ((0.5, 4),)}, "4.00 tokens a message"),
+        ({"arrivals": Arrivals.of([(0.5, 4)])}, "4.00 tokens a message"),
         ({"counted_by": CountedBy.TOKENIZER}, "text without token ids"),
         ({"max_tokens": 3}, "more tokens than were asked for"),
         ({"max_tokens": 5}, "fewer tokens than were asked for"),

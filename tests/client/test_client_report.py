@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from report_inputs import made_records, write_curve, write_run, write_sweep
 
 from client.report import main
+from client.results.arrivals import Arrivals
 from client.results.page.distributions import cumulative, histogram
 from client.results.page.over_time import bin_width, series_of
 from client.results.page.page import render_page
@@ -222,7 +223,7 @@ def test_many_requests_are_sampled_and_stay_small(tmp_path):
 
 def test_an_empty_run_and_an_interrupted_one_make_a_page(tmp_path):
     failed = [
-        replace(record, arrivals=(), outcome=Outcome.FAILED, cause="timeout")
+        replace(record, arrivals=Arrivals.of([]), outcome=Outcome.FAILED, cause="timeout")
         for record in made_records(count=5)
     ]
     page = opened(tmp_path, write_run(tmp_path, "failed", failed))
@@ -234,7 +235,7 @@ def test_an_empty_run_and_an_interrupted_one_make_a_page(tmp_path):
     ]
     cut += [
         replace(record, index=30 + record.index, outcome=Outcome.NOT_SENT, sent=None, ended=None,
-                scheduled=None, arrivals=())
+                scheduled=None, arrivals=Arrivals.of([]))
         for record in made_records(count=4)
     ]  # fmt: skip
     page = opened(tmp_path, write_run(tmp_path, "cut", cut, interrupted=True))

@@ -85,6 +85,7 @@ DETAILS = {
     "silent": "no end within 1.5 s",
 }
 KINDS = ["openai", "openai-chat"]
+TRANSPORTS = ["fast", "loop"]
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +108,13 @@ def test_every_script_is_expected():
     assert EXPECTED.keys() == SCRIPTS.keys() - {"told"}
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize(("kind", "loop"), [("openai", "uvloop"), ("openai-chat", "asyncio")])
-def test_every_script_ends_as_it_should_and_harms_no_other(web, kind, loop):
+def test_every_script_ends_as_it_should_and_harms_no_other(web, kind, loop, transport):
     """All at once, each beside a good one, over connections that they share."""
     prompts = [prompt(f"{each} please") for script in EXPECTED for each in (script, "tokens")]
-    records = asked(web.port, prompts, loop=loop, kind=kind, request_timeout=1.5)
+    changes = {"kind": kind, "request_timeout": 1.5, "transport": transport}
+    records = asked(web.port, prompts, loop=loop, **changes)
     for record in records:
         name = record.prompt_id.split(" ")[0]
         outcome, text, tokens, counted_by = EXPECTED[name]

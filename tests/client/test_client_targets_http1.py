@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from target_rig import prompt, run
 
+from client.results.arrivals import Arrivals
 from client.results.records import CountedBy, count_tokens
 from client.targets.exchange import Answer, Exchange, Piece
 from client.targets.http1 import HttpConnection
@@ -243,7 +244,7 @@ def test_whatever_comes_every_request_ends_and_nothing_escapes(loop):
 
 def test_a_count_below_nothing_is_no_count():
     answer = Answer([Piece(1.0, (), "ab")], completion_tokens=-3)
-    assert count_tokens(answer, list) == ([(1.0, 2)], CountedBy.TOKENIZER)
+    assert count_tokens(answer, list) == (Arrivals.of([(1.0, 2)]), CountedBy.TOKENIZER)
 
 
 CHOICES = st.fixed_dictionaries(
@@ -267,6 +268,11 @@ EVENTS = st.one_of(
 
 
 @given(st.lists(EVENTS, max_size=8), st.booleans(), st.booleans())
+@example(
+    [{"choices": [{"text": "a"}]}, *[{"choices": [{"delta": {"role": "r", "content": ""}}]}] * 2],
+    False,
+    False,
+)
 def test_the_short_way_through_events_that_are_alike_finds_the_same(sent, compact, escaped):
     separators = (",", ":") if compact else None
     wire = [

@@ -18,9 +18,13 @@ from tests.models.tiny import Tensors, random_tensors, tiny_spec
 
 SPECS = {
     "llama": tiny_spec(),
-    "qwen": tiny_spec(family="qwen2", qkv_bias=True, tied=True, kv_heads=1),
-    "window": tiny_spec(family="mistral", sliding_window=9),
+    "qwen": tiny_spec("qwen2", tied=True, kv_heads=1),
+    "window": tiny_spec("starcoder2", sliding_window=9),
+    "gemma": tiny_spec("gemma", tied=True, kv_heads=1, head_dim=32),
+    "opt": tiny_spec("opt", kv_heads=4, max_positions=40, tied=True),
+    "bloom": tiny_spec("bloom", heads=6, kv_heads=6, ffn=256),
     "many": tiny_spec(heads=8, kv_heads=8, ffn=128),
+    "many bloom": tiny_spec("bloom", heads=8, kv_heads=8, ffn=256),
     "uneven": tiny_spec(heads=6, kv_heads=3, ffn=100, vocab=131, hidden=60),
 }
 TENSORS = {name: random_tensors(spec) for name, spec in SPECS.items()}
@@ -57,9 +61,14 @@ def expected_losses(scores: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         ("qwen", {}),
         ("window", {}),
         ("window", {"attention": "reference"}),
+        ("gemma", {}),
+        ("opt", {}),
+        ("bloom", {}),
+        ("bloom", {"attention": "reference"}),
         ("uneven", {}),
         ("many", {"devices": 8}),
         ("many", {"devices": 8, "sharding": "batch"}),
+        ("many bloom", {"devices": 8}),
         ("window", {"devices": 2}),
         ("uneven", {"devices": 2, "sharding": "batch", "attention": "reference"}),
     ],
@@ -151,11 +160,10 @@ def test_bad_input(call: Callable[[Uncached], object], message: str) -> None:
 
 
 def test_more_tokens_than_positions_are_refused() -> None:
-    source = random_tensors(tiny_spec(family="opt", positions="learned", max_positions=16))
-    model = open_uncached(ModelChoice(source.spec, None, None), devices=jax.devices()[:1])
-    model.next_logits(tokens_of(1, 16))
-    with pytest.raises(ValueError, match="17 tokens; tiny has 16 positions"):
-        model.next_logits(tokens_of(1, 17))
+    model = opened("opt")
+    model.next_logits(tokens_of(1, 40))
+    with pytest.raises(ValueError, match="41 tokens; tiny has 40 positions"):
+        model.next_logits(tokens_of(1, 41))
 
 
 def test_what_does_not_fit_is_refused_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

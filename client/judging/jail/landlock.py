@@ -7,6 +7,7 @@ import ctypes
 import os
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 
 from client.judging.jail.system import call, system_call
 
@@ -32,7 +33,7 @@ def enter(view: Sequence[str]) -> None:
     ruleset = _ruleset(version)
     try:
         for path in view:
-            if os.path.isdir(path):  # noqa: PTH112 - nothing else is needed of pathlib here
+            if Path(path).is_dir():
                 _allow(ruleset, path)
         system_call(_RESTRICT_SELF, ruleset, 0)
     finally:

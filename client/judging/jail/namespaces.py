@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from client.judging.jail.system import call, system_call
+from client.judging.jail.user import die_with_parent
 
 _NEW_MOUNTS, _NEW_IPC = 0x00020000, 0x08000000
 _NEW_USER, _NEW_PIDS, _NEW_NETWORK = 0x10000000, 0x20000000, 0x40000000
@@ -46,8 +47,9 @@ def enter(view: Sequence[str], root: str) -> None:
 def become_first() -> None:
     """Goes on in a child, the first process of the new namespace; when it ends all others do.
 
-    This process only waits for it, and ends as it did.
+    This process only waits for it, and ends as it did, or when the judge does.
     """
+    die_with_parent()
     child = os.fork()
     if child == 0:
         return

@@ -44,7 +44,7 @@ def decode(value: Any) -> Any:
         if isinstance(value, dict):
             raise ValueError("a JSON object is not an encoded value")
         return value
-    if not value or value[0] not in _READERS:
+    if not value or not isinstance(value[0], str) or value[0] not in _READERS:
         raise ValueError(f"no kind of value: {value[:1]!r}")
     try:
         return _READERS[value[0]](value[1:])
