@@ -142,7 +142,7 @@ def prefill_sizes(slots: int, cache_length: int, chunk: int) -> tuple[tuple[int,
         length *= 2
     lengths.append(longest)
     most = min(MOST_ROWS, slots)
-    return tuple((min(longest // size, most), size) for size in lengths)
+    return tuple((min(chunk // size, most), size) for size in lengths)
 
 
 def temporary_bytes(

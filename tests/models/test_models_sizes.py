@@ -16,10 +16,14 @@ from server.models.catalogue import catalogue
 from server.quant import kv
 from server.quant.dense import DenseForm
 from server.quant.int8 import Int8, Int8Form
+from server.quant.weight import Forms
 from server.weights.dummy import dummy_shapes
 
 BYTES = 2  # bfloat16
-FORMS = {"none": DenseForm(jnp.bfloat16), "int8": Int8Form(Int8)}
+FORMS = {
+    "none": Forms(DenseForm(jnp.bfloat16), DenseForm(jnp.bfloat16)),
+    "int8": Forms(Int8Form(Int8), Int8Form(Int8)),
+}
 MODELS = tuple(catalogue())
 
 
@@ -68,7 +72,7 @@ def test_a_whole_plan_is_counted_without_the_engine(name: str, scheme: str, shar
     mesh = make_mesh(jax.devices()[:4], sharding)
     backend = choose_backend(model, mesh, config, None)
     plan = EnginePlan(model, config, backend, mesh, frozenset())
-    held = plan.memory(dummy_shapes(model, backend.form, backend.compute, plan.mlp_blocks))
+    held = plan.memory(dummy_shapes(model, backend.forms, backend.compute, plan.mlp_blocks))
     split = mesh.shape["model"]
     assert held.weights == sizes.weight_bytes(model, scheme, 4, split)
     slots = config.slots // mesh.shape["data"]
