@@ -194,6 +194,13 @@ def quantization_schemes() -> tuple[str, ...]:
     return tuple(SCHEMES)
 
 
+def attention_forms() -> tuple[str, ...]:
+    """The names of our engine's attention."""
+    from server.attention.names import IMPLEMENTATIONS
+
+    return IMPLEMENTATIONS
+
+
 def _parts(words: Sequence[str], text: bool) -> Any:
     """The options, and what an engine is built from."""
     from server import assembly
