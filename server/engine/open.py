@@ -106,6 +106,31 @@ def open_engine(
     EngineConfig. `cache_dir` keeps compiled programs and the CPU kernel, `save_quantized` quantized
     weights. `report` gets progress.
     """
+    plan, parameters = load_engine(
+        choice,
+        config,
+        eos_ids,
+        devices=devices,
+        cache_dir=cache_dir,
+        save_quantized=save_quantized,
+        report=report,
+        **settings,
+    )
+    return JaxEngine(plan, parameters, report)
+
+
+def load_engine(
+    choice: ModelChoice,
+    config: EngineConfig | None,
+    eos_ids: frozenset[int],
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    cache_dir: Path | None = None,
+    save_quantized: Path | None = None,
+    report: Report = lambda _: None,
+    **settings: Any,
+) -> tuple[EnginePlan, Parameters]:
+    """As `open_engine`, with nothing compiled yet."""
     devices = list(devices or jax.devices())
     if cache_dir is not None:
         _use_compile_cache(cache_dir / "xla")
@@ -135,8 +160,7 @@ def open_engine(
         report(f"kept whole on each of {len(devices)} devices: {', '.join(uneven)}")
     for notice in meshes.moved_splits(spec, backend.forms, mesh):
         report(f"over {len(devices)} devices {notice}")
-
-    return JaxEngine(plan, _parameters(choice, plan, shapes, save_quantized, report), report)
+    return plan, _parameters(choice, plan, shapes, save_quantized, report)
 
 
 def _parameters(
