@@ -4,8 +4,8 @@
     python -m benchmarks.loading --model DIR --kinds int8,nf4
 
 Each load is a process of its own. `first` reads the checkpoint, quantizes and saves; `next` starts
-from what was saved. `peak` is the most memory that the process held beyond what it held before it loaded;
-`weights` is what stays. Seconds are of the load alone, without starting Python or compiling.
+from what was saved. `peak` is the most memory that the process held beyond what it held before it
+loaded; `weights` is what stays. Seconds are of the load alone, without starting Python or compiling.
 """
 
 import argparse
