@@ -5,7 +5,7 @@
 
 Each load is a process of its own. `first` reads the checkpoint, quantizes and saves; `next` starts
 from what was saved. `peak` is the most memory that the process held beyond what it held before it
-loaded; `weights` is what stays. Seconds are of the load alone, without starting Python or compiling.
+loaded; `weights` is what stays. Seconds are of the load alone, without starting or compiling.
 """
 
 import argparse
