@@ -51,7 +51,7 @@ def read_levels(ranks: UInt8[Array, "..."]) -> Float[Array, "..."]:
     level = jnp.zeros_like(size)
     for decade in range(7):
         unit, steps = 10.0 ** (decade - 6), 2.0**decade
-        middle = (size + 0.5) * (0.9 * unit / steps) + (0.1 - 0.9) * unit
+        middle = (size - steps + 0.5) * (0.9 * unit / steps) + 0.1 * unit
         level = jnp.where(size >= steps, middle, level)
     level = jnp.where(number == 128, 1.0, level)
     return jnp.where(number < 0, -level, level)
