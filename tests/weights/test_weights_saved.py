@@ -166,7 +166,7 @@ def test_there_is_nothing_to_keep_without_quantization(start: Start, tmp_path: P
         start("none")
     source = open_source(MODELS / "qwen25")
     with pytest.raises(ValueError, match=r"--save-quantized .*random weights"):
-        open_engine(
+        load_engine(
             ModelChoice(source.spec, None, None),
             EngineConfig(slots=1, cache_length=32, chunk=32, weights="int8"),
             frozenset(),
