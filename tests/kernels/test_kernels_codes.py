@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from server.kernels import build, cpu, cpu_codes
 from server.quant.int8_decomp import decomp_product
 from server.quant.int8_dynamic import dynamic_product
+from tests.cache import CACHE
 
 SHAPES = [(16, 8), (48, 24), (64, 64), (112, 200), (80, 4104), (640, 576)]
 TABLE = np.sort(np.random.default_rng(5).uniform(-1, 1, 16)).astype(np.float32)
@@ -24,8 +25,8 @@ TERM = 0.51 / (127 * 254)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def kernel(tmp_path_factory: pytest.TempPathFactory) -> None:
-    reason = build.load(tmp_path_factory.mktemp("kernel"))
+def kernel() -> None:
+    reason = build.load(CACHE)
     if reason:
         pytest.skip(f"no CPU kernel: {reason}")
 

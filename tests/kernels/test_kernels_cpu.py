@@ -16,6 +16,7 @@ from server.kernels import build, cpu
 from server.models import operations
 from server.models.spec import ACTIVATIONS as MODEL_ACTIVATIONS
 from server.quant.two_term import two_term_product
+from tests.cache import CACHE
 
 # Few widths, many row counts: each new shape is compiled by XLA.
 WEIGHTS = {
@@ -27,8 +28,8 @@ WEIGHTS = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def kernel(tmp_path_factory: pytest.TempPathFactory) -> None:
-    reason = build.load(tmp_path_factory.mktemp("kernel"))
+def kernel() -> None:
+    reason = build.load(CACHE)
     if reason:
         pytest.skip(f"no CPU kernel: {reason}")
 

@@ -16,9 +16,9 @@ from server.engine.open import ModelChoice, load_engine, open_source
 from server.models.parameters import Parameters
 from server.weights.saved import SavedWeights
 from server.weights.source import CheckpointError
+from tests.cache import CACHE
 
 MODELS = Path(__file__).parents[1] / "fixtures" / "models"
-CACHE = Path(__file__).parents[2] / ".cache"
 Start = Callable[..., Parameters]
 
 
