@@ -50,15 +50,16 @@ def add_given(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--sharding", default="model")
     group.add_argument("--batch-size", type=int)
     group.add_argument("--cache-length", type=int)
-    group.add_argument("--software", default="loadstone", choices=tuple(PROFILES))
+    group.add_argument(
+        "--software", choices=tuple(PROFILES),
+        help="of records of several, the one that counts (default: loadstone, where none is said)",
+    )  # fmt: skip
 
 
 def read_runs(given: argparse.Namespace) -> tuple[list[OwnRun], list[str]]:
     """The runs of the records that can be believed, and notes on the rest."""
     found, notes = reader(given).read(given.records)
-    software = {run.setting.software.name for run in found}
-    if len(software) > 1:
-        raise UsageError(f"records of {' and '.join(sorted(software))}: calibrate each by itself")
+    found, notes = _of_one_software(found, notes, given.software)
     runs = []
     for run in found:
         problems = findings_of(run)
@@ -68,6 +69,19 @@ def read_runs(given: argparse.Namespace) -> tuple[list[OwnRun], list[str]]:
     if not runs:
         raise UsageError(f"nothing to calibrate with: {'; '.join(notes) or 'no figures'}")
     return runs, notes
+
+
+def _of_one_software(
+    found: list[OwnRun], notes: list[str], wanted: str | None
+) -> tuple[list[OwnRun], list[str]]:
+    """Those of `wanted`, where there are others, too."""
+    names = sorted({run.setting.software.name for run in found})
+    if len(names) == 1:
+        return found, notes
+    if wanted not in names:
+        raise UsageError(f"records of {' and '.join(names)}: --software says which of them to fit")
+    left = [run for run in found if run.setting.software.name == wanted]
+    return left, [*notes, f"{len(found) - len(left)} runs of other software left out"]
 
 
 def reader(given: argparse.Namespace) -> Reader:
@@ -82,7 +96,7 @@ def reader(given: argparse.Namespace) -> Reader:
             sharding=given.sharding,
             slots=given.batch_size,
             cache_length=given.cache_length,
-            software=given.software,
+            software=given.software or "loadstone",
         ),
     )
 
