@@ -107,12 +107,13 @@ class Turns:
         return not self._prefilling and not (self._queue and self._free)
 
     def repeat(self, steps: int) -> None:
-        """So many decode steps more, one after another. For a caller that knows that `next` would
-        say so each time: nobody joins or leaves, it is `settled`, and some request wants them all.
+        """So many decode steps more, as `next` would have said them one by one while it was
+        `settled`; whoever has joined since came after them. ValueError when nobody wants the last.
         """
-        if steps and not (self.settled and self._wanted()):
-            raise ValueError(f"{steps} decode steps cannot follow one another here")
-        self.steps += steps
+        self.steps += steps - 1
+        if steps and not self._wanted():
+            raise ValueError(f"{steps} decode steps more: nobody wants so many")
+        self.steps += 1
 
     @property
     def queued(self) -> int:
