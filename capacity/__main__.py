@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from capacity.commands import calibrate, check, chips, estimate, fit, forward, simulate, table
+from capacity.commands import calibrate, check, chips, estimate, fit, forward, plan, simulate, table
 from client.errors import UsageError
 
 OK, FOUND, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -13,6 +13,7 @@ COMMANDS = {
     "chips": chips,
     "fit": fit,
     "estimate": estimate,
+    "plan": plan,
     "simulate": simulate,
     "forward": forward,
     "calibrate": calibrate,

@@ -29,6 +29,13 @@ class Progress:
     ) -> None:
         self._bar.close()
 
+    def stage(self, what: str, done: int, of: int) -> None:
+        """As `show`, of a stage with its own total."""
+        if self._bar.desc.strip(": ") != what:
+            self._bar.reset(of)
+            self._bar.set_description(what, refresh=False)
+        self.show(done)
+
     def show(self, done: int) -> None:
         """So much of the total is done."""
         self._bar.update(done - self._bar.n)

@@ -32,6 +32,8 @@ class Outcome:
     e2el: np.ndarray
     outputs: np.ndarray
     duration: float
+    completed: int
+    completed_tokens: int
     refused: int
     unfinished: int
     most_queued: int
@@ -45,18 +47,13 @@ class Outcome:
 
     @property
     def ended(self) -> np.ndarray:
-        """Which requests ended."""
+        """Which requests have an end, and count in latencies."""
         return np.isfinite(self.e2el)
 
     @property
-    def completed(self) -> int:
-        """How many ended."""
-        return int(self.ended.sum())
-
-    @property
     def tokens_per_s(self) -> float:
-        """Of ended requests, over the duration."""
-        return float(self.outputs[self.ended].sum()) / self.duration if self.duration else 0.0
+        """Of completed requests, over the duration."""
+        return self.completed_tokens / self.duration if self.duration else 0.0
 
     def after(self, share: float) -> "Outcome":
         """Latencies without the first `share` of the requests, while the fleet fills up; everything
@@ -80,7 +77,7 @@ class Outcome:
             if limit is not None:
                 # A single token has no TPOT and keeps its limit.
                 kept &= ~(getattr(self, name) * 1e3 > limit)
-        due = self.completed + self.refused
+        due = int(self.ended.sum()) + self.refused
         return float(kept.sum()) / due if due else float("nan")
 
     def figures(self) -> dict[str, Any]:
@@ -128,6 +125,8 @@ def outcome_of(
         e2el=ended - traffic.times,
         outputs=outputs,
         duration=duration,
+        completed=int(np.isfinite(ended).sum()),
+        completed_tokens=int(outputs[np.isfinite(ended)].sum()),
         refused=len(log.refused),
         unfinished=int((~np.isfinite(ended)).sum()) - len(log.refused),
         most_queued=max(replica.most_queued for replica in replicas),

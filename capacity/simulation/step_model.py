@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from capacity.timing.efficiency import Efficiency, efficiency_of
 from capacity.timing.seconds import side_by_side, step_time
 from capacity.work.decode import chunk_attention, decode_work, dispatch_work
-from capacity.work.part import CACHE, Part, Work
+from capacity.work.part import CACHE, Amount, Part, Work
 from capacity.work.setting import Setting
 from server.models import sizes
 
@@ -46,7 +46,7 @@ class StepModel:
         setting = self.setting
         return sizes.prefill_sizes(setting.slots, setting.cache_length, setting.chunk)
 
-    def step(self, active: int, live: float) -> float:
+    def step(self, active: Amount, live: Amount) -> Amount:
         """Seconds of a decode step of so many sequences with so many positions in all."""
         host = self._host + self._sequence * active
         return side_by_side(host, self._device + self._position * live, self._decode)
