@@ -19,12 +19,16 @@ from capacity.commands.options import (
 )
 from capacity.commands.traffic_options import add_lengths
 from capacity.memory.need import memory_need, require_fit
+from capacity.pages.document import assumptions
+from capacity.pages.estimated import write_estimated
 from capacity.serving.batch_run import BatchTimes, batch_run, time_batch
 from capacity.serving.cost import datasheet_power, price_per_million
 from capacity.serving.lengths import Lengths, parse_lengths
 from capacity.serving.level import parse_level, require_possible
 from capacity.serving.steady import Server, Steady
+from capacity.simulation.step_model import step_model
 from capacity.tables.markdown import number, table
+from capacity.tables.parameters import render_parameters
 from capacity.timing.efficiency import IDEAL, Efficiency
 from capacity.work.setting import Setting
 from client.errors import UsageError
@@ -75,10 +79,15 @@ def run(given: argparse.Namespace) -> int:
     }
     values = {name: each.value for name, each in found.items()}
     missed = level.missed(values) if level is not None else []
+    lines = _report(given, setting, lengths, found, source, missed)
     if given.json:
         print(json.dumps(_as_json(setting, found, missed), indent=1))
     else:
-        print("\n".join(_report(given, setting, lengths, found, source, missed)))
+        print("\n".join(lines))
+    if given.html is not None:
+        rest = assumptions([setting.slice.chip], render_parameters(posterior), source)
+        model = step_model(setting, posterior.values)
+        write_estimated(given.html, model, lengths, lines, missed, rest)
     return MISSED if missed else MET
 
 

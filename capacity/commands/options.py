@@ -154,9 +154,16 @@ def posterior_of(given: argparse.Namespace) -> tuple[Posterior, str]:
             raise UsageError(
                 f"{given.calibration} is of {calibration.software}; --software is {given.software}"
             )
+        held = calibration.summary
+        error = (
+            f"; each left out and predicted by the others: median error {held['median']:.1%}, "
+            f"largest {held['largest']:.1%}"
+            if held
+            else ""
+        )
         return calibration.posterior, (
             f"calibrated with {len(calibration.data)} measurements on {calibration.chip} "
-            f"({given.calibration.name})"
+            f"({given.calibration.name}){error}"
         )
     if given.software not in PROFILES:
         raise UsageError(f"--software {given.software} has no profile; {', '.join(PROFILES)} have")

@@ -31,6 +31,8 @@ from capacity.hardware.chip import Chip
 from capacity.hardware.chips import find_chip
 from capacity.hardware.slice import Slice, slices_of
 from capacity.models import find_model
+from capacity.pages.document import assumptions
+from capacity.pages.planned import write_planned
 from capacity.planning.candidate import Choices
 from capacity.planning.confirm import Demand
 from capacity.planning.order import ORDERS, PRICE
@@ -38,6 +40,7 @@ from capacity.planning.plan import Plan, Wish, make_plan
 from capacity.serving.lengths import Lengths
 from capacity.simulation.fleet import Fleet
 from capacity.simulation.router import ROUTERS
+from capacity.tables.parameters import render_parameters
 from capacity.tables.planned import as_json, render
 from capacity.work.setting import CACHES, SHARDINGS, Setting
 from capacity.work.software import find_software
@@ -102,18 +105,27 @@ def run(given: argparse.Namespace) -> int:
             choices, demand, target, dict(posterior.values), wish, fleet, progress.stage
         )
     tokens_per_s = demand.rate * float(demand.lengths.outputs.mean())
+    lines = [
+        f"{model.name}, {source}, {tokens_per_s:,.0f} output tokens/s",
+        f"Service level: {target}",
+        f"Efficiencies: {calibrated}; a step is predicted within about {posterior.noise:.0%}",
+        f"{len(plan.all):,} settings keep it on average; by {given.order}, latencies in ms of "
+        "the simulation:",
+        "",
+        *render(plan, given.order, tokens_per_s),
+    ]
     if given.json:
         print(json.dumps(as_json(plan, given.order, tokens_per_s), indent=1))
     else:
-        header = [
-            f"{model.name}, {source}, {tokens_per_s:,.0f} output tokens/s",
-            f"Service level: {target}",
-            f"Efficiencies: {calibrated}; a step is predicted within about {posterior.noise:.0%}",
-            f"{len(plan.all):,} settings keep it on average; by {given.order}, latencies in ms of "
-            "the simulation:",
-            "",
-        ]
-        print("\n".join([*header, *render(plan, given.order, tokens_per_s)]))
+        print("\n".join(lines))
+    if given.html is not None:
+        used = dict.fromkeys(found.candidate.setting.slice.chip.name for _, found in plan.ranked)
+        rest = assumptions(
+            [chips[name] for name in used if name in chips],
+            render_parameters(posterior),
+            calibrated,
+        )
+        write_planned(given.html, plan, given.order, target, lines, rest)
     return _status(plan)
 
 

@@ -23,12 +23,15 @@ from capacity.commands.traffic_options import (
     traffic_of,
 )
 from capacity.memory.need import memory_need, require_fit
+from capacity.pages.document import assumptions
+from capacity.pages.simulated import write_simulated
 from capacity.simulation.fleet import Fleet, simulate
 from capacity.simulation.outcome import Outcome
 from capacity.simulation.step_model import StepModel, step_model
 from capacity.simulation.target import Target, require_possible
 from capacity.simulation.traffic import Traffic
 from capacity.tables.markdown import table
+from capacity.tables.parameters import render_parameters
 from capacity.tables.simulated import (
     as_lines,
     costs,
@@ -77,11 +80,15 @@ def run(given: argparse.Namespace) -> int:
     outcomes = _simulate(fleets, step_model(setting, posterior.values), traffic)
     left_out = [f"{too_long:,} prompts are longer than the model's positions: left out"]
     notes = left_out if too_long else []
+    lines = _report(setting, traffic, outcomes, target, source, posterior, notes)
     if given.json:
         documents = [_as_json(setting, *each, target) for each in outcomes]
         print(json.dumps(documents if len(fleets) > 1 else documents[0], indent=1))
     else:
-        print("\n".join(_report(setting, traffic, outcomes, target, source, posterior, notes)))
+        print("\n".join(lines))
+    if given.html is not None:
+        rest = assumptions([setting.slice.chip], render_parameters(posterior), source)
+        write_simulated(given.html, setting, outcomes, target, lines, rest)
     if any(outcome.interrupted for _, outcome in outcomes):
         return INTERRUPTED
     return MISSED if all(target.missed(outcome) for _, outcome in outcomes) else KEPT

@@ -18,8 +18,8 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Wish:
-    """order: what to have least of. top: how many to simulate. most: replicas. load: the most that a
-    replica is given of what it can take."""
+    """order: what to have least of. top: how many to simulate. most: replicas. load: the most that
+    a replica is given of what it can take."""
 
     order: str
     top: int

@@ -117,7 +117,7 @@ class Server:
 
 
 def mean_positions(lengths: Lengths, kept: float) -> float:
-    """Live positions of a sequence, `kept` at most, averaged over all decode steps of all requests."""
+    """Live positions of a sequence, `kept` at most, averaged over all decode steps of all."""
     inputs = lengths.inputs.astype(np.float64)
     steps = lengths.outputs.astype(np.float64) - 1
     growing = np.clip(kept - inputs, 0.0, steps)
