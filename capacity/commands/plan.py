@@ -108,7 +108,7 @@ def run(given: argparse.Namespace) -> int:
     lines = [
         f"{model.name}, {source}, {tokens_per_s:,.0f} output tokens/s",
         f"Service level: {target}",
-        f"Efficiencies: {calibrated}; a step is predicted within about {posterior.noise:.0%}",
+        f"Efficiencies: {calibrated}",
         f"{len(plan.all):,} settings keep it on average; by {given.order}, latencies in ms of "
         "the simulation:",
         "",

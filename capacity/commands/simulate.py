@@ -4,7 +4,6 @@ import argparse
 import json
 from typing import Any
 
-from capacity.calibration.fit import Posterior
 from capacity.commands.options import (
     add_calibration,
     add_chips,
@@ -80,7 +79,7 @@ def run(given: argparse.Namespace) -> int:
     outcomes = _simulate(fleets, step_model(setting, posterior.values), traffic)
     left_out = [f"{too_long:,} prompts are longer than the model's positions: left out"]
     notes = left_out if too_long else []
-    lines = _report(setting, traffic, outcomes, target, source, posterior, notes)
+    lines = _report(setting, traffic, outcomes, target, source, notes)
     if given.json:
         documents = [_as_json(setting, *each, target) for each in outcomes]
         print(json.dumps(documents if len(fleets) > 1 else documents[0], indent=1))
@@ -121,7 +120,6 @@ def _report(
     outcomes: list[tuple[Fleet, Outcome]],
     target: Target,
     source: str,
-    posterior: Posterior,
     notes: list[str],
 ) -> list[str]:
     fleet, outcome = outcomes[-1]
@@ -132,7 +130,7 @@ def _report(
         f"Memory: {memory_need(setting)}",
         f"Asked: {traffic.source}",
         f"Service level: {target}",
-        f"Efficiencies: {source}; a step is predicted within about {posterior.noise:.0%}",
+        f"Efficiencies: {source}",
         "",
     ]
     rows = [fleet_row(fleet.replicas, setting.slice, each, target) for fleet, each in outcomes]

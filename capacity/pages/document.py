@@ -13,7 +13,7 @@ from client.results.page.headline import Card
 from client.results.page.page import Section, render_document
 from client.results.page.tables import Cell, Table
 
-_NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+%?\*?$")
+_NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(%|\*| \?| ms| us)?$|-$")
 _RULE = re.compile(r"\|[\s|:-]+\|$")
 _SPLIT = re.compile(r"(?<!\\)\|")
 

@@ -1,6 +1,7 @@
 """An estimate as a page."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +27,17 @@ def write_estimated(
 ) -> None:
     """Of one setting; `lines` are what was printed."""
     setting = model.setting
-    kind, state, label = "open", "Estimated", "means by the closed form; `simulate` has percentiles"
+    kind, state, label = "open", "Estimated", "means by the closed form; simulate has percentiles"
     if missed:
         kind, state, label = "invalid", "Misses", "the service level"
     banner = Banner(kind, state, label, tuple(missed), text_of(lines))
+    first, *others = tables_of(lines, "Estimate")
+    tables = [replace(first, title="Figures"), *others]
     charts = [rate_chart(model, lengths), step_chart(model, lengths)]
     write_page(
         path,
         f"{setting.model.name} on {setting.slice.name}: estimate",
-        [section("estimate", "Estimate", charts, tables_of(lines, "Estimate")), assumptions],
+        [section("estimate", "Estimate", charts, tables), assumptions],
         banners=[banner],
     )
 

@@ -65,6 +65,13 @@ def bytes_chart(cells: Cells) -> Chart:
         traces=traces,
         layout={
             "barmode": "stack",
+            "legend": {
+                "orientation": "h",
+                "traceorder": "normal",
+                "x": 0,
+                "y": 1.02,
+                "yanchor": "bottom",
+            },
             "xaxis": axis("GiB", rangemode="tozero"),
             "yaxis": axis("", autorange="reversed"),
         },

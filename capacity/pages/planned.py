@@ -1,7 +1,6 @@
 """Charts of a plan."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from capacity.pages.document import (
@@ -13,7 +12,7 @@ from capacity.pages.document import (
     text_of,
     write_page,
 )
-from capacity.pages.simulated import DEFINITIONS, percentiles_chart
+from capacity.pages.simulated import DEFINITIONS, distribution_chart, percentiles_chart
 from capacity.planning.candidate import Candidate
 from capacity.planning.order import cost, say
 from capacity.planning.plan import Plan
@@ -23,6 +22,7 @@ from capacity.tables.markdown import number
 from client.results.page.chart import BLUE, Chart, axis, line_style, numbers, plain
 from client.results.page.headline import Card
 from client.results.page.page import Section
+from client.results.page.tables import Table
 
 _UNITS = {"price": "$ an hour", "energy": "watts (datasheet)", "chips": "chips"}
 _LINES = 5
@@ -38,13 +38,12 @@ def write_planned(
 ) -> None:
     """The page of a plan; `lines` are what was printed."""
     charts = [cost_chart(plan, order), batch_chart(plan, order)]
-    charts += [
-        percentiles_chart(
-            found.tried, target.needs, f"tried-{place}", f": {describe(found.candidate.setting)}"
-        )
-        for place, (_, found) in enumerate(plan.ranked[:_LINES], start=1)
-    ]
-    fleets = [replace(each, title="Fleets") for each in tables_of(lines, "Fleets")]
+    for _, found in plan.ranked[:1]:
+        what = f": {describe(found.candidate.setting)}"
+        charts += [percentiles_chart(found.tried, target.needs, "tried", what)]
+        last = found.outcome
+        charts += [distribution_chart(last, "distribution", f"{found.replicas} replicas")]
+    fleets = [each for whole in tables_of(lines, "Fleets") for each in _narrow(whole)]
     reasons = [line.partition("): ") for line in list_of(lines)]
     others = page_table(
         "Not on the list",
@@ -67,6 +66,22 @@ def write_planned(
         cards=_cards(plan, order),
         definitions=DEFINITIONS,
     )
+
+
+def _narrow(whole: Table) -> list[Table]:
+    """What is bought, and what comes of it: side by side they would be wider than a page."""
+    names = whole.head
+    both = [names.index(name) for name in ("", "Slice")]
+    latency = [at for at, name in enumerate(names) if name[:4] in ("TTFT", "TPOT", "Util", "Slot")]
+    bought = [at for at in range(len(names)) if at not in latency]
+    return [
+        Table(
+            title,
+            tuple(names[at] for at in chosen),
+            tuple(tuple(row[at] for at in chosen) for row in whole.rows),
+        )
+        for title, chosen in (("Fleets", bought), ("Latencies, ms", [*both, *latency]))
+    ]
 
 
 def _banner(plan: Plan, lines: Sequence[str]) -> Banner:
@@ -149,7 +164,7 @@ def batch_chart(plan: Plan, order: str) -> Chart | None:
         traces=traces,
         layout={
             "xaxis": axis("slots of a replica (log scale)", type="log", dtick="D2"),
-            "yaxis": axis(_UNITS[order], rangemode="tozero"),
+            "yaxis": axis(f"{_UNITS[order]} (log scale)", type="log", exponentformat="none"),
             "showlegend": True,
         },
         height=380,

@@ -22,6 +22,7 @@ _TURNS = 12
 _WARM_UP = 0.15
 _STEPS = 14  # of the search
 _GROWTH = 1.12
+_MORE = (1.15, 1.35, 1.7)
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,14 @@ def confirm(
     return Confirmed(candidate, high, tried[high], tried)
 
 
+def spread(found: Confirmed, demand: Demand, fleet: Callable[[int], Fleet]) -> None:
+    """Tries somewhat larger fleets too, to show what more replicas would bring."""
+    for factor in _MORE:
+        replicas = max(math.ceil(found.replicas * factor), found.replicas + 1)
+        if replicas not in found.tried:
+            found.tried[replicas] = run(found.candidate, demand, fleet, replicas)
+
+
 def run(
     candidate: Candidate, demand: Demand, fleet: Callable[[int], Fleet], replicas: int
 ) -> Outcome:
@@ -106,6 +115,7 @@ def overload(outcome: Outcome) -> list[str]:
         float(waits[int(len(waits) * a) : int(len(waits) * b)].mean())
         for a, b in ((0.3, 0.5), (0.8, 1.0))
     )
-    if late > 3 * early + 0.5:
+    # A steady growth makes it 2.25 times as long.
+    if late > 1.6 * early + 0.5:
         return [f"the wait grows from {early:,.1f} to {late:,.1f} s: more come than are served"]
     return []

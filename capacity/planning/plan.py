@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from capacity.planning.candidate import IMPOSSIBLE, Candidate, Choices, screen
-from capacity.planning.confirm import Confirmed, Demand, confirm
+from capacity.planning.confirm import Confirmed, Demand, confirm, spread
 from capacity.planning.order import cost, outranked, rank
 from capacity.planning.reason import Reason
 from capacity.serving.level import least_ms
@@ -93,13 +93,20 @@ def _simulate(
             amount = cost(wish.order, candidate.setting, found.replicas)
             if amount is not None:
                 plan.ranked.append((amount, found))
+        if plan.ranked:
+            spread(min(plan.ranked, key=_place)[1], demand, fleet)
         report("simulated", len(plan.ranked), len(plan.ranked))
     except KeyboardInterrupt:
         plan.interrupted = f"{len(plan.ranked)} of {wish.top} fleets were simulated"
-    plan.ranked.sort(key=lambda entry: (entry[0], entry[1].outcome.percentile("tpot", 50)))
+    plan.ranked.sort(key=_place)
     if plan.ranked:
         amount, winner = plan.ranked[0]
         plan.reasons += outranked(wish.order, waiting, winner.candidate.setting, amount)
+
+
+def _place(entry: tuple[float, Confirmed]) -> tuple[float, float]:
+    """By cost; at one cost the faster first."""
+    return entry[0], entry[1].outcome.percentile("tpot", 50)
 
 
 def _require_any(reasons: Sequence[Reason], target: Target, demand: Demand) -> None:

@@ -24,7 +24,7 @@ def render_latencies(outcome: Outcome) -> list[str]:
 def fleet_headers(target: Target) -> list[str]:
     """Of `fleet_row`."""
     headers = ["Replicas", "Chips", "TTFT p50", "TTFT p99", "TPOT p50", "TPOT p99", "Queue p99"]
-    headers += ["Tokens/s", "Requests/s", "Utilisation", "Slots in use", "Good"]
+    headers += ["Tokens/s", "Utilisation", "Slots in use", "Good"]
     return [*headers, "$/Mtok", "J/Mtok", *(["Level"] if target.asks else [])]
 
 
@@ -39,7 +39,6 @@ def fleet_row(replicas: int, where: Slice, outcome: Outcome, target: Target) -> 
         f"{chips:,}",
         *(number(outcome.percentile(name, percent)) for name, percent in latencies),
         number(outcome.tokens_per_s, 4),
-        number(outcome.completed / outcome.duration if outcome.duration else None),
         f"{outcome.utilisation:.0%}",
         f"{outcome.occupancy:.0%}",
         f"{outcome.good(target.level):.1%}" if target.asks else "-",

@@ -28,6 +28,7 @@ class PlainReplica:
     prefills_per_decode: int
     ahead: int
     slots: dict[int, Slot] = field(default_factory=dict)
+    came: dict[int, list[float]] = field(default_factory=dict)  # when tokens of a request came
 
     def run(self, asked: list[tuple[float, int, int]]) -> list[Request]:
         """Until all have ended; their times are in the requests."""
@@ -55,7 +56,8 @@ class PlainReplica:
                 end, dispatch, tokens = flights.popleft()
                 now = max(now, end)
                 scheduler.complete(dispatch, tokens, now)
-            scheduler.take_events()
+            for event in scheduler.take_events():
+                self.came.setdefault(event.request.id, []).extend([now] * len(event.tokens))
         return requests
 
     def _launch(self, dispatch: Prefill | Decode) -> tuple[float, list[Token]]:
