@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from capacity.calibration.fit import Posterior, fit
-from capacity.calibration.held_out import HeldOut, summarise
+from capacity.calibration.held_out import HeldOut, leave_out, summarise
 from capacity.calibration.interval import Interval, interval
 from capacity.calibration.observation import Observation
 from capacity.calibration.store import Calibration, describe_data, describe_summary, save
@@ -14,17 +14,22 @@ from capacity.commands.options import add_chips, host_chip, read_chips
 from capacity.names import pick
 from capacity.published.model import evaluate
 from capacity.published.pages import find_model
+from capacity.records.document import record_files
 from capacity.records.own import OwnRun, observations, predictions
 from capacity.records.places import Places
 from capacity.records.read import Given, Reader
+from capacity.records.steps import read_dispatches, step_observations, step_priors
 from capacity.sanity.own import findings_of
 from capacity.sanity.published import doubts
 from capacity.tables.comparison import OURS, render_group
+from capacity.tables.markdown import number, percent, table
 from capacity.tables.own import render_own
 from capacity.tables.parameters import render_parameters
 from capacity.timing.efficiency import Prior, Priors
 from capacity.timing.profiles import NOISE, PROFILES
 from client.errors import UsageError
+
+_STEP_NOISE = 0.03  # of the mean of many dispatches alike
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +40,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--page", help="a published page instead, such as 002")
     parser.add_argument("--group", help="of the page, such as 'a5000, one card'")
+    parser.add_argument(
+        "--steps", action="store_true",
+        help="fit single dispatches, told from when tokens came, not totals: for `simulate`",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FILE", help="keep the calibration")
     add_given(parser)
     add_chips(parser)
@@ -107,6 +116,8 @@ def run(given: argparse.Namespace) -> int:
         return _of_page(given)
     if not given.records:
         raise UsageError("give records of own runs, or --page for a published one")
+    if given.steps:
+        return _of_steps(given)
     runs, notes = read_runs(given)
     software = runs[0].setting.software.name
     priors, noise = priors_of(runs, PROFILES[software]), NOISE[software]
@@ -135,6 +146,37 @@ def _of_page(given: argparse.Namespace) -> int:
     held = [each.held_out for each in group.believed]
     print("\n".join([*render_group(model, group, OURS), *render_parameters(group.fitted)]))
     _keep(given, model.page.software, f"{name} (published)", group.fitted, group.priors, held)
+    return 0
+
+
+def _of_steps(given: argparse.Namespace) -> int:
+    """Fits the dispatches of records of client.benchmark."""
+    software = given.software
+    observations: list[Observation] = []
+    chips = set()
+    for path in (file for record in given.records for file in record_files(record)):
+        (run,) = reader(given).read([path])[0][:1]
+        dispatches = read_dispatches(path.with_suffix(".jsonl"), run.setting.chunk)
+        observations += step_observations(run.name, run.setting, dispatches)
+        chips.add(run.setting.slice.chip.title)
+    if len(observations) < 2:
+        raise UsageError("--steps: too few dispatches to tell from the times of tokens; stream")
+    priors = step_priors(PROFILES[software])
+    posterior = fit(observations, priors, _STEP_NOISE)
+    held = leave_out(observations, priors, _STEP_NOISE)
+    rows = [
+        [
+            each.observation.name,
+            number(each.predicted.value * 1e3),
+            number(each.observation.measured * 1e3),
+            percent(each.error),
+        ]
+        for each in held
+    ]
+    lines = [*table(["Dispatches", "estimated, ms", "measured, ms", "error"], rows), ""]
+    lines += [f"Each left out in turn: {summarise(held)}.", "", *render_parameters(posterior)]
+    print("\n".join(lines))
+    _keep(given, software, ", ".join(sorted(chips)), posterior, priors, held)
     return 0
 
 

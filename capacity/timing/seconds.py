@@ -48,9 +48,15 @@ def step_time(work: Work, slice_: Slice, efficiency: Efficiency) -> StepTime:
         + efficiency.layer_s * work.layers
         + efficiency.sequence_s * work.sequences
     )
+    total = side_by_side(host, device, efficiency)
+    return StepTime(sum(memory), sum(compute), links, device, host, total)
+
+
+def side_by_side(host: Amount, device: Amount, efficiency: Efficiency) -> Amount:
+    """Seconds that a step takes whose host and device take so many each."""
     q = efficiency.overlap
     total = host + device if q == 1.0 else (host**q + device**q) ** (1 / q)
-    return StepTime(sum(memory), sum(compute), links, device, host, total * efficiency.effect)
+    return total * efficiency.effect
 
 
 def _memory_seconds(part: Part, slice_: Slice, efficiency: Efficiency) -> Amount:

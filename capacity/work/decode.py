@@ -1,5 +1,7 @@
 """A decode step and a prefill of a served model."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from capacity.work.part import CACHE, WEIGHTS, Amount, Part, Work
@@ -75,6 +77,32 @@ def prefill_work(setting: Setting, lengths: Amount, rows: int = 1) -> Work:
         sharers=setting.split,
         layers=model.layers,
     )
+
+
+def dispatch_work(
+    setting: Setting, rows: int, tokens: int, chunks: Sequence[tuple[int, int]]
+) -> Work:
+    """A prefill dispatch of our server: padded to `rows` of `tokens` tokens each, with a chunk in
+    some of the rows. chunks: (prompt tokens before it, its own).
+    """
+    padded = float(rows * tokens)
+    return Work(
+        parts=(*_products(setting, padded, rows), chunk_attention(setting, chunks)),
+        reduced=_reduced(setting, padded),
+        collectives=_collectives(setting),
+        sharers=setting.split,
+        layers=setting.model.layers,
+    )
+
+
+def chunk_attention(setting: Setting, chunks: Sequence[tuple[int, int]]) -> Part:
+    """Attention of chunks of prompts, as in `dispatch_work`."""
+    model, kept = setting.model, setting.kept_positions
+    # Half of a chunk's own square is masked; before it is what the slot still holds.
+    seen = sum(size * min(before + size / 2, kept) for before, size in chunks)
+    read = sum(size + min(before, kept) for before, size in chunks)
+    flops = 4.0 * seen * _heads(setting) * model.head_dim * model.layers
+    return Part(CACHE, float(read) * setting.position_bytes, flops, setting.compute)
 
 
 def _products(
