@@ -18,6 +18,7 @@ from capacity.records.document import record_files
 from capacity.records.own import OwnRun, observations, predictions
 from capacity.records.places import Places
 from capacity.records.read import Given, Reader
+from capacity.records.repeats import together
 from capacity.records.steps import read_dispatches, step_observations, step_priors
 from capacity.sanity.own import findings_of
 from capacity.sanity.published import doubts
@@ -66,7 +67,7 @@ def add_given(parser: argparse.ArgumentParser) -> None:
 
 
 def read_runs(given: argparse.Namespace) -> tuple[list[OwnRun], list[str]]:
-    """The runs of the records that can be believed, and notes on the rest."""
+    """The runs of the records that can be believed, repeats as one, and notes on the rest."""
     found, notes = reader(given).read(given.records)
     found, notes = _of_one_software(found, notes, given.software)
     runs = []
@@ -77,7 +78,7 @@ def read_runs(given: argparse.Namespace) -> tuple[list[OwnRun], list[str]]:
             runs.append(run)
     if not runs:
         raise UsageError(f"nothing to calibrate with: {'; '.join(notes) or 'no figures'}")
-    return runs, notes
+    return together(runs), notes
 
 
 def _of_one_software(

@@ -6,11 +6,15 @@ import numpy as np
 
 from capacity.work.part import CACHE, WEIGHTS, Amount, Part, Work
 from capacity.work.setting import Setting
+from capacity.work.software import LEAST
 from server.models import sizes
 from server.models.spec import ModelSpec
 
 # Schemes whose products take int8 activations too.
 _INT8_PRODUCTS = ("int8-dynamic", "int8-decomp")
+# On CPUs our kernel takes exact activations as two int8 terms, and the table of nf4, too: products
+# of int8 that stand for one (server/kernels/cpu_codes.c).
+_CPU_TERMS = {"int8": 2, "int8-dynamic": 1, "int8-decomp": 1, "int4": 2, "nf4": 3, "nf4-dq": 3}
 # Four bits: written out before a product of many rows where software does that.
 _FOUR_BIT = ("nf4", "nf4-dq", "int4")
 # Written, read again and appended to by copying, for each key and value of every query head.
@@ -131,13 +135,22 @@ def _product(
         # Written in the compute type, and read by the product.
         written = 2.0 * weights / setting.split * setting.compute_bytes
         moved = moved + np.where(np.asarray(rows) > 1, written, 0.0)
+    arithmetic, terms = _arithmetic(setting, scheme)
     return Part(
         WEIGHTS,
         moved,
-        2.0 * weights / setting.split * rows,
-        "int8" if scheme in _INT8_PRODUCTS else setting.compute,
+        2.0 * weights / setting.split * rows * terms,
+        arithmetic,
         quantized=scheme != "none",
     )
+
+
+def _arithmetic(setting: Setting, scheme: str) -> tuple[str, int]:
+    """The type of a product's inputs, and how many such products stand for one."""
+    on_cpu = setting.slice.chip.kind == "cpu" and setting.software.int8_on_cpu
+    if on_cpu and scheme in _CPU_TERMS:
+        return "int8", 1 if setting.software is LEAST else _CPU_TERMS[scheme]
+    return ("int8" if scheme in _INT8_PRODUCTS else setting.compute), 1
 
 
 def _cache_traffic(setting: Setting, positions: Amount) -> Amount:
