@@ -136,7 +136,8 @@ def _report(
     rows = [fleet_row(fleet.replicas, setting.slice, each, target) for fleet, each in outcomes]
     lines += table(fleet_headers(target), rows)
     for fleet, outcome in outcomes:
-        lines += ["", f"{fleet.replicas} replicas:", "", *render_latencies(outcome)]
+        plural = "" if fleet.replicas == 1 else "s"
+        lines += ["", f"{fleet.replicas} replica{plural}:", "", *render_latencies(outcome)]
         lines += as_lines(remarks(outcome, target))
     return [*lines, *as_lines(notes)]
 

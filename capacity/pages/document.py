@@ -13,7 +13,7 @@ from client.results.page.headline import Card
 from client.results.page.page import Section, render_document
 from client.results.page.tables import Cell, Table
 
-_NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(%|\*| \?| ms| us)?$|-$")
+_NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(%|\*| \?| ms| us)?$")
 _RULE = re.compile(r"\|[\s|:-]+\|$")
 _SPLIT = re.compile(r"(?<!\\)\|")
 
@@ -50,7 +50,13 @@ def page_table(
     title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], note: str = ""
 ) -> Table:
     """Text cells; those that are numbers stand to the right."""
-    cells = tuple(tuple(_cell(text) for text in row) for row in rows)
+    # A dash stands where the numbers of its column do.
+    numeric = [
+        any(_NUMBER.match(text.strip()) for text in column) for column in zip(*rows, strict=True)
+    ]
+    cells = tuple(
+        tuple(_cell(text, right) for text, right in zip(row, numeric, strict=True)) for row in rows
+    )
     return Table(title, tuple(headers), cells, note)
 
 
@@ -115,9 +121,9 @@ def section(
     return Section(name, title, [chart for chart in charts if chart is not None], tables)
 
 
-def _cell(text: str) -> Cell:
+def _cell(text: str, right: bool) -> Cell:
     plain = text.strip()
-    return Cell(plain, style="number" if _NUMBER.match(plain) else "")
+    return Cell(plain, style="number" if _NUMBER.match(plain) or (right and plain == "-") else "")
 
 
 def _unescaped(cell: str) -> str:

@@ -22,7 +22,7 @@ from capacity.tables.markdown import number
 from client.results.page.chart import BLUE, Chart, axis, line_style, numbers, plain
 from client.results.page.headline import Card
 from client.results.page.page import Section
-from client.results.page.tables import Table
+from client.results.page.tables import Cell, Table
 
 _UNITS = {"price": "$ an hour", "energy": "watts (datasheet)", "chips": "chips"}
 _LINES = 5
@@ -71,16 +71,19 @@ def write_planned(
 def _narrow(whole: Table) -> list[Table]:
     """What is bought, and what comes of it: side by side they would be wider than a page."""
     names = whole.head
-    both = [names.index(name) for name in ("", "Slice")]
+    place, where = names.index(""), names.index("Slice")
     latency = [at for at, name in enumerate(names) if name[:4] in ("TTFT", "TPOT", "Util", "Slot")]
-    bought = [at for at in range(len(names)) if at not in latency]
+    bought = [at for at in range(len(names)) if at not in (place, where, *latency)]
     return [
         Table(
             title,
-            tuple(names[at] for at in chosen),
-            tuple(tuple(row[at] for at in chosen) for row in whole.rows),
+            ("Slice", *(names[at] for at in chosen)),
+            tuple(
+                (Cell(f"{row[place].shown}. {row[where].shown}"), *(row[at] for at in chosen))
+                for row in whole.rows
+            ),
         )
-        for title, chosen in (("Fleets", bought), ("Latencies, ms", [*both, *latency]))
+        for title, chosen in (("Fleets", bought), ("Latencies, ms", latency))
     ]
 
 

@@ -9,6 +9,8 @@ from capacity.work.setting import Setting
 PRICE, ENERGY, CHIPS = "price", "energy", "chips"
 ORDERS = (PRICE, ENERGY, CHIPS)
 DOMINATED = "dominated"
+# Above this share of its slots in use on average, a replica has requests wait for one.
+_FULL = 0.6
 _UNKNOWN = {PRICE: "no list price", ENERGY: "no datasheet power"}
 _UNITS = {PRICE: "$/h", ENERGY: "W", CHIPS: "chips"}
 
@@ -61,8 +63,13 @@ def rank(
 
 
 def _better(one: tuple[float, Candidate], other: tuple[float, Candidate]) -> bool:
-    """Cheaper; at one cost with fewer replicas to spare, that is, the faster."""
-    return (one[0], one[1].tpot) < (other[0], other[1].tpot)
+    """Cheaper; at one cost with slots to spare for bursts, then the faster."""
+
+    def key(entry: tuple[float, Candidate]) -> tuple[float, bool, float]:
+        amount, each = entry
+        return amount, each.active > _FULL * each.setting.slots, each.tpot
+
+    return key(one) < key(other)
 
 
 def _dominated(

@@ -71,11 +71,12 @@ def step_observations(
 
 def step_priors(base: Priors) -> dict[str, Prior]:
     """A profile's, wider, with decode steps and prefill dispatches apart: products of a few rows
-    and of many reach different shares."""
+    and of many reach different shares. What no dispatch of one chip tells stays fixed."""
     apart = ("weights", "compute", "step_s")
     found = {name: Prior(prior.median, max(prior.spread, 0.7)) for name, prior in base.items()}
     kinds = {f"{name}@{kind}": found[name] for name in apart for kind in (DECODE, PREFILL)}
-    return found | kinds
+    fixed = {name: Prior(base[name].median, 0.0) for name in (*apart, "link") if name in base}
+    return found | kinds | fixed
 
 
 def _requests(rows: Path) -> list[Request]:
