@@ -88,17 +88,20 @@ def _encoder(
 
 
 def _limit(ask: Ask, config: ServerConfig, shape: EngineShape) -> tuple[int, str]:
-    asked = ask.max_tokens or 1
-    room = shape.cache_length - asked
-    if not config.rolling and room < config.max_prompt_length:
-        return room, f"a cache of {shape.cache_length} less {ask.names.max_tokens} {asked}"
-    return config.max_prompt_length, "the server's max_prompt_length"
+    limits = [(config.max_prompt_length, "the server's max_prompt_length")]
+    if shape.positions is not None:
+        limits.append((shape.positions, "the positions that the model has"))
+    if not config.rolling:
+        asked = ask.max_tokens or 1
+        why = f"a cache of {shape.cache_length} less {ask.names.max_tokens} {asked}"
+        limits.append((shape.cache_length - asked, why))
+    return min(limits, key=lambda limit: limit[0])
 
 
 def _room(ask: Ask, length: int, config: ServerConfig, shape: EngineShape) -> int:
     if ask.max_tokens is not None:
-        return ask.max_tokens
-    most = min(config.default_max_tokens, config.max_tokens)
+        return shape.most_tokens(length, ask.max_tokens)
+    most = shape.most_tokens(length, min(config.default_max_tokens, config.max_tokens))
     return most if config.rolling else min(most, shape.cache_length - length)
 
 

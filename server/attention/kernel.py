@@ -16,9 +16,8 @@ def attend_in_kernel(rows: Rows, length: int, span: int, scores: Scores) -> Atte
 
     def attend(qkv: jax.Array, entry: KV) -> tuple[jax.Array, KV]:
         arrays, kind = jax.tree.flatten(entry)  # k, v and for int8 their scales
-        out, *arrays = cpu.attention(
-            qkv, rows.cos, rows.sin, rows.starts, rows.lengths, slots, arrays, scores.scale
-        )
+        given = (qkv, rows.cos, rows.sin, rows.starts, rows.lengths, slots)
+        out, *arrays = cpu.attention(*given, arrays, scores.scale, scores.slopes)
         return out, jax.tree.unflatten(kind, arrays)
 
     return attend

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float, Int32
 
-from server.attention.prefill import attend_chunk
+from server.attention.prefill import Keys, attend_chunk
 from server.attention.rows import Attend, Rows, Scores
 from server.quant import kv
 from server.quant.kv import KV
 
-DecodeAttention = Callable[[jax.Array, KV, jax.Array, float], jax.Array]
+DecodeAttention = Callable[[jax.Array, KV, jax.Array, jax.Array, Scores], jax.Array]
 
 
 @dataclass(frozen=True)
@@ -41,24 +41,28 @@ class PlainAttention:
             slots = jnp.arange(len(rows.starts), dtype=jnp.int32)
             live = jnp.minimum(rows.starts + rows.lengths, length)
             count = jnp.where(rows.lengths > 0, live, 0)
+            back = (rows.starts[:, None] - jnp.arange(span, dtype=jnp.int32)) % length
 
             def decode(qkv: jax.Array, entry: KV) -> tuple[jax.Array, KV]:
                 q, new = split(qkv, entry)
                 # The token overwrites exactly the position that leaves its window: write, then
                 # read once.
                 entry = kv.write(entry, new, slots, index)
-                out = self.decode(q[:, 0], kv.read(entry, None, span), count, scores.scale)
+                out = self.decode(q[:, 0], kv.read(entry, None, span), count, back, scores)
                 return masked(out[:, None]), entry
 
             return decode
 
         slots = rows.slots
-        sees_old, sees_chunk = _masks(rows.starts, positions, valid, length, span)
+        before = _held(rows.starts, length, span)
+        own = jnp.where(valid, positions, -1)
 
         def read_chunk(qkv: jax.Array, entry: KV) -> tuple[jax.Array, KV]:
             q, new = split(qkv, entry)
-            old = kv.read(entry, slots, span)
-            out = attend_chunk(q, old, new, sees_old, sees_chunk, scores.scale)
+            # The chunk is read before it is written, so it still sees what it is about to
+            # overwrite in a rolling window.
+            old = [Keys(kv.read(entry, slots, span), before)] if span else []
+            out = attend_chunk(q, positions, [*old, Keys(new, own)], length, scores)
             return masked(out), kv.write(entry, _after(new, out), slots, index)
 
         return read_chunk
@@ -74,17 +78,10 @@ def rotate(
     return jnp.concatenate(turned, axis=-1).astype(x.dtype)
 
 
-def _masks(
-    starts: jax.Array, positions: jax.Array, valid: jax.Array, length: int, span: int
-) -> tuple[Bool[Array, "N T S"], Bool[Array, "N T T"]]:
-    """Which old indices and which of the chunk's own tokens each token sees."""
-    # Old index i holds the newest position before the chunk that is i modulo the cache length.
+def _held(starts: Int32[Array, " N"], length: int, span: int) -> Int32[Array, "N S"]:
+    """The newest position before the chunk that each index of the cache holds; below 0: none."""
     last = starts[:, None] - 1
-    held = last - (last - jnp.arange(span, dtype=jnp.int32)) % length
-    in_window = held[:, None] > positions[..., None] - length
-    offsets = jnp.arange(positions.shape[1], dtype=jnp.int32)
-    back = offsets[:, None] - offsets
-    return (held >= 0)[:, None] & in_window, (back >= 0) & (back < length) & valid[:, None]
+    return last - (last - jnp.arange(span, dtype=jnp.int32)) % length
 
 
 def _after(new: KV, out: Float[Array, "N T K G H"]) -> KV:

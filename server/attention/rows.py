@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32
 
 from server.quant.kv import KV
@@ -28,13 +29,25 @@ class Rows:
 
 @dataclass(frozen=True)
 class Scores:
-    """How a query scores a key: q . k * scale - slope * distance.
+    """How a query scores a key: q . k * scale - slope * (query position - key position).
 
-    `slopes` [K][G], ALiBi's, one for each query head; None where positions are told otherwise.
+    `slopes` [K][G], ALiBi's (arXiv 2108.12409), one for each query head; None where positions are
+    told otherwise. The caller then turns nothing: `Rows.cos` 1 and `Rows.sin` 0.
     """
 
     scale: float
     slopes: tuple[tuple[float, ...], ...] | None = None
+
+    def of(
+        self, products: Float[Array, "N K G ..."], back: Int32[Array, "N ..."]
+    ) -> Float[Array, "N K G ..."]:
+        """Scores from q . k, float32; `back` is by how many positions the key lies behind."""
+        scores = products * self.scale
+        if self.slopes is None:
+            return scores
+        slopes = jnp.asarray(self.slopes, jnp.float32)
+        slopes = slopes.reshape(*slopes.shape, *(1,) * (back.ndim - 1))
+        return scores - slopes * back[:, None, None].astype(jnp.float32)
 
 
 Attend = Callable[[jax.Array, KV], tuple[jax.Array, KV]]

@@ -74,7 +74,9 @@ def cpu_backend(
     cache = _cache_type(config, jnp.float32)
     if kernel:
         packed: Form = PackedInt8Form() if config.weights == "int8" else PackedDenseForm()
-        operations = Operations(attend_in_kernel, cpu.norm, cpu.gate, cpu.argmax)
+        operations = Operations(
+            attend_in_kernel, cpu.norm, cpu.layer_norm, cpu.activate, cpu.argmax
+        )
         return Backend(jnp.float32, packed, cache, operations, reads_live=True)
     report(f"CPU kernel not used ({reason}); plain XLA instead")
     plain: Form = Int8Form(TwoTermInt8) if config.weights == "int8" else DenseForm(jnp.float32)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -162,6 +162,7 @@ class JaxEngine:
             prefills=config.prefills,
             vocab=plan.model.vocab,
             eos_ids=plan.eos_ids,
+            positions=plan.model.position_limit,
         )
 
     @property
@@ -201,6 +202,7 @@ class JaxEngine:
                 f"{len(chunks)} chunks of up to {longest} tokens; at most {size.rows} are read "
                 "at once"
             )
+        chunks = [self._within_positions(chunk) for chunk in chunks]
         span = next(span for its, span in self._plan.prefills if its == size and span >= seen)
         packed = states.pack(chunks, size.rows, size.tokens, config.slots)
         self._cache, self._state, out = self.programs["prefill", size.tokens, span](
@@ -238,6 +240,12 @@ class JaxEngine:
         self._state = self.programs["release",](
             self._state, jax.device_put(released, meshes.slot_sharding(self._plan.mesh))
         )
+
+    def _within_positions(self, chunk: PrefillChunk) -> PrefillChunk:
+        end, limit = chunk.start + len(chunk.tokens), self.shape.positions
+        if limit is not None and end > limit:
+            raise ValueError(f"a prompt of {end} tokens or more; the model has {limit} positions")
+        return replace(chunk, max_tokens=self.shape.most_tokens(end, chunk.max_tokens))
 
     def _step(self, out: jax.Array, slots: Sequence[int], logprobs: Sequence[bool]) -> DeviceStep:
         uses = list(self._uses)

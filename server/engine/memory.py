@@ -66,7 +66,8 @@ def estimate_temporaries(
     tokens = max(size.rows * size.tokens for size in sizes)
     position = share(2 * model.kv_heads * model.head_dim * 4, model.kv_heads)  # a key and a value
     # Twice over for int8 on CPU, which holds two terms of every activation.
-    wide = 2 * (share(3 * model.ffn, model.ffn) + 4 * model.hidden)
+    inner = (model.mlp_parts + 1) * model.ffn  # what goes into the activation and comes out
+    wide = 2 * (share(inner, model.ffn) + 4 * model.hidden)
     row = (wide + share(3 * model.vocab, model.vocab)) * 4
     prefill, decode = tokens * wide * max(itemsize, 4), config.slots * row
     if reads_live:

@@ -6,12 +6,13 @@ differs.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from server.models.parameters import Layer, Parameters, WeightShapes
+from server.models.parameters import Layer, Norm, Parameters, WeightShapes
 from server.models.spec import ModelSpec
 from server.quant.weight import Form
 from server.quant.weight import spec as partition_spec
@@ -35,19 +36,32 @@ def parameter_shardings(model: ModelSpec, form: Form, mesh: Mesh) -> Parameters:
     heads = _model_axis(model.kv_heads, mesh)
     inner = _model_axis(model.ffn, mesh)
     sizes = WeightShapes(model, mlp_blocks(model, mesh))
+    table: Any = partition_spec(None, _model_axis(model.hidden, mesh))
+    everywhere: Any = partition_spec()
+    norm = Norm(everywhere, everywhere if model.norm == "layer" else None)
+
+    def bias(has: bool, axis: str | None) -> Any:
+        return partition_spec(axis) if has else None
+
+    # Products over split inputs are summed over the devices; their biases are added to the sum.
     layer = Layer(
-        attention_norm=partition_spec(),  # type: ignore[arg-type]
+        attention_norm=norm,
         qkv=form.partition(sizes.qkv, heads, None),
-        qkv_bias=partition_spec(heads) if model.qkv_bias else None,  # type: ignore[arg-type]
+        qkv_bias=bias(model.qkv_bias, heads),
         out=form.partition(sizes.hidden, None, heads),
-        mlp_norm=partition_spec(),  # type: ignore[arg-type]
+        out_bias=bias(model.out_bias, None),
+        mlp_norm=norm,
         gate_up=form.partition(sizes.gate_up, inner, None),
+        gate_up_bias=bias(model.mlp_bias, inner),
         down=form.partition(sizes.hidden, None, inner),
+        down_bias=bias(model.mlp_bias, None),
     )
     specs = Parameters(
-        embedding=partition_spec(None, _model_axis(model.hidden, mesh)),  # type: ignore[arg-type]
+        embedding=table,
+        positions=table if model.positions == "learned" else None,
+        embedding_norm=norm if model.embedding_norm else None,
         layers=(layer,) * model.layers,
-        final_norm=partition_spec(),  # type: ignore[arg-type]
+        final_norm=norm,
         head=form.partition(sizes.head, _model_axis(model.vocab, mesh), None),
     )
     return jax.tree.map(

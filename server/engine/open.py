@@ -108,9 +108,10 @@ def open_engine(
     automatic = config is None
     if config is None:
         config = EngineConfig(slots=len(devices), **settings)
-    mesh = meshes.make_mesh(devices, config.sharding)
-    backend = choose_backend(choice.spec, mesh, config, cache_dir, report)
     spec = choice.spec
+    config = _within_reach(config, spec, report)
+    mesh = meshes.make_mesh(devices, config.sharding)
+    backend = choose_backend(spec, mesh, config, cache_dir, report)
     plan = EnginePlan(spec, config, backend, mesh, eos_ids)
     shapes = dummy_shapes(spec, backend.form, backend.compute, plan.mlp_blocks)
     limit = int(memory.free_bytes(devices) * (1 - HEADROOM))
@@ -145,8 +146,20 @@ def open_engine(
     return JaxEngine(plan, parameters, report)
 
 
+def _within_reach(config: EngineConfig, spec: ModelSpec, report: Report) -> EngineConfig:
+    """No slot keeps positions that the model's attention never comes to. A cache of just its
+    sliding window, rolling, is the model's own attention.
+    """
+    longest = spec.longest_cache
+    if longest is None or config.cache_length <= longest:
+        return config
+    why = "positions" if longest == spec.position_limit else "as sliding window"
+    report(f"cache length {longest} instead of {config.cache_length}: the model has {longest} {why}")
+    return replace(config, cache_length=longest)
+
+
 def _check_shape(known: ModelSpec, found: ModelSpec, path: Path) -> None:
-    fields = ("hidden", "layers", "heads", "kv_heads", "head_dim", "ffn", "vocab")
+    fields = ("family", "hidden", "layers", "heads", "kv_heads", "head_dim", "ffn", "vocab")
     wrong = [
         f"{field} {getattr(found, field)} instead of {getattr(known, field)}"
         for field in fields

@@ -62,13 +62,23 @@ class PrefillSize:
 
 @dataclass(frozen=True)
 class EngineShape:
-    """The fixed sizes of an engine, counts of tokens or slots. `prefills` grow in tokens."""
+    """The fixed sizes of an engine, counts of tokens or slots. `prefills` grow in tokens.
+
+    `positions` is how many there are in a model that learned each of them: a prompt is at most so
+    long, and a request ends (`Finish.LENGTH`) with the token that would be read behind the last.
+    None where any number goes.
+    """
 
     slots: int
     cache_length: int
     prefills: tuple[PrefillSize, ...]
     vocab: int
     eos_ids: frozenset[int]
+    positions: int | None = None
+
+    def most_tokens(self, prompt: int, asked: int) -> int:
+        """How many of the `asked` tokens can follow a prompt. The last one needs no position."""
+        return asked if self.positions is None else min(asked, self.positions - prompt + 1)
 
     @property
     def chunk(self) -> int:
@@ -104,7 +114,8 @@ class Engine(Protocol):
     def prefill(self, chunks: Sequence[PrefillChunk]) -> Step:
         """Reads one chunk for each of some slots, as many as `prefill_size` of the longest says.
 
-        ValueError, and nothing is read, when there are more or one is too long.
+        ValueError, and nothing is read, when there are more, or one is too long or goes past the
+        positions of the model.
         """
 
     def decode(self) -> Step:

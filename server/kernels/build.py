@@ -23,7 +23,10 @@ FLAGS = (
     *("-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"),
 )
 INSTRUCTIONS = ("fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni")
-TARGETS = ("int8_product", "f32_product", "attention", "norm", "gate", "argmax")
+TARGETS = (
+    *("int8_product", "f32_product", "attention"),
+    *("norm", "layer_norm", "silu", "gelu", "relu", "argmax"),
+)
 _REGISTERING = threading.Lock()
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Float32, Int32, UInt8
 LANES = 16  # outputs in one register
 MAX_HEAD_DIM = 256
 BLOCK = 64  # positions that prefill attention lays out together
+ACTIVATIONS = {"silu": "silu", "gelu-tanh": "gelu", "relu": "relu"}
 MAX_INPUTS = 65536  # 255 * 127 of each add up within an int32
 
 
@@ -72,12 +73,14 @@ def attention(
     slots: Int32[Array, " N"],
     cache: Sequence[jax.Array],
     scale: float,
+    slopes: Sequence[Sequence[float]] | None = None,
 ) -> tuple[jax.Array, ...]:
     """Turns, attends and writes: out [N,T,K,G,H] float32, then the arrays of the cache.
 
-    What goes in is as in `server.attention.rows`. `cache` is k, v [B,K,S,H] float32, or int8 with
-    k_scale, v_scale [B,K,S] behind them; it is written in place where XLA may (donated and not used
-    again). No two rows name one slot, and T is at most S. ValueError unless `attention_fits`.
+    What goes in is as in `server.attention.rows`, `slopes` [K][G] too. `cache` is k, v [B,K,S,H]
+    float32, or int8 with k_scale, v_scale [B,K,S] behind them; it is written in place where XLA may
+    (donated and not used again). No two rows name one slot, and T is at most S. ValueError unless
+    `attention_fits`.
     """
     rows, tokens, heads, vectors, head = qkv.shape
     if not attention_fits((vectors - 2) * heads, heads, head) or tokens > cache[0].shape[2]:
@@ -94,7 +97,10 @@ def attention(
         input_output_aliases={6 + i: 1 + i for i in range(len(cache))},
     )
     floats = (x.astype(jnp.float32) for x in (qkv, cos, sin))
-    return tuple(call(*floats, starts, lengths, slots, *cache, scale=np.float32(scale)))
+    settings: dict[str, Any] = {"scale": np.float32(scale)}
+    if slopes is not None:
+        settings["slopes"] = np.asarray(slopes, np.float32).reshape(heads * (vectors - 2))
+    return tuple(call(*floats, starts, lengths, slots, *cache, **settings))
 
 
 def norm(x: Float[Array, "... D"], weight: Float[Array, " D"], eps: float) -> Float32[Array, "..."]:
@@ -105,12 +111,24 @@ def norm(x: Float[Array, "... D"], weight: Float[Array, " D"], eps: float) -> Fl
     return out.reshape(x.shape)
 
 
-def gate(x: Float[Array, "... 2 F"]) -> Float32[Array, "... F"]:
-    """silu(x[..., 0, :]) * x[..., 1, :]."""
-    outer, width = x.shape[:-2], x.shape[-1]
+def layer_norm(
+    x: Float[Array, "... D"], weight: Float[Array, " D"], bias: Float[Array, " D"], eps: float
+) -> Float32[Array, "... D"]:
+    """(x - mean(x)) / sqrt(variance(x) + eps) * weight + bias."""
+    rows = x.astype(jnp.float32).reshape(-1, x.shape[-1])
+    call = jax.ffi.ffi_call("loadstone_layer_norm", jax.ShapeDtypeStruct(rows.shape, jnp.float32))
+    floats = (array.astype(jnp.float32) for array in (weight, bias))
+    out = call(rows, *floats, epsilon=np.float32(eps))
+    return out.reshape(x.shape)
+
+
+def activate(x: Float[Array, "... P F"], activation: str) -> Float32[Array, "... F"]:
+    """activation(x[.., 0, :]), times x[.., 1, :] where P is 2; one of ACTIVATIONS."""
+    outer, (parts, width) = x.shape[:-2], x.shape[-2:]
     rows = math.prod(outer)
-    call = jax.ffi.ffi_call("loadstone_gate", jax.ShapeDtypeStruct((rows, width), jnp.float32))
-    return call(x.astype(jnp.float32).reshape(rows, 2, width)).reshape(*outer, width)
+    shape = jax.ShapeDtypeStruct((rows, width), jnp.float32)
+    call = jax.ffi.ffi_call(f"loadstone_{ACTIVATIONS[activation]}", shape)
+    return call(x.astype(jnp.float32).reshape(rows, parts, width)).reshape(*outer, width)
 
 
 def argmax(x: Float[Array, "B V"]) -> Int32[Array, " B"]:

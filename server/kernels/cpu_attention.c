@@ -139,9 +139,26 @@ static const void* entry(const Attention* a, const void* cache, int64_t at) {
   return (const char*)cache + at * (a->k_scale == NULL ? 4 : 1);
 }
 
-/* scores[g][s] = q[g] . keys[s] (* scale[s]); -inf behind the last position. */
-static void score(const Attention* a, int64_t at, int64_t positions, int count, const float* q,
-                  float scores[GROUP][BLOCK]) {
+/* Where the newest token of a slot lies, and the slopes of the queries; slopes NULL: no ALiBi. */
+typedef struct {
+  int64_t first, newest; /* of the slot's entries */
+  const float* slopes;
+} Distance;
+
+/* scores -= slope * distance for the entries from `at` on, which go round the slot. */
+static inline __m512 farther(const Attention* a, const Distance* d, int g, int64_t at,
+                             __m512 scores) {
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i back = _mm512_sub_epi32(_mm512_set1_epi32((int)(d->newest - at)), lanes);
+  const __mmask16 older = _mm512_movepi32_mask(back); /* behind the newest in memory */
+  const __m512i round = _mm512_set1_epi32((int)a->length);
+  const __m512 distance = _mm512_cvtepi32_ps(_mm512_mask_add_epi32(back, older, back, round));
+  return _mm512_fnmadd_ps(_mm512_set1_ps(d->slopes[g]), distance, scores);
+}
+
+/* scores[g][s] = q[g] . keys[s] (* scale[s]) (- slope * distance); -inf behind the last position. */
+static void score(const Attention* a, const Distance* d, int64_t at, int64_t positions, int count,
+                  const float* q, float scores[GROUP][BLOCK]) {
   __m512 products[GROUP][BLOCK];
   memset(products, 0, (size_t)count * sizeof(products[0]));
   for (int64_t h = 0, wide; h < a->head; h += wide ? WIDTH * LANES : LANES) {
@@ -156,6 +173,7 @@ static void score(const Attention* a, int64_t at, int64_t positions, int count, 
       __m512 sums = sums_of(products[g] + s);
       if (a->k_scale != NULL)
         sums = _mm512_mul_ps(sums, _mm512_maskz_loadu_ps(live, a->k_scale + at + s));
+      if (d->slopes != NULL) sums = farther(a, d, g, at + s, sums);
       sums = _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), live, sums);
       _mm512_store_ps(scores[g] + s, sums);
     }
@@ -182,16 +200,17 @@ static float weigh(float scores[BLOCK], const float* scale, int64_t positions, f
   return _mm512_reduce_add_ps(sum);
 }
 
-/* Up to GROUP queries of one head of one slot over `live` positions from `at` on. */
-static void attend(const Attention* a, const float* q, int64_t at, int64_t live, int count,
+/* Up to GROUP queries of one head of one slot over its first `live` entries. */
+static void attend(const Attention* a, const Distance* d, const float* q, int64_t live, int count,
                    float* out) {
   _Alignas(LINE) float scores[GROUP][BLOCK];
   float peak[GROUP], total[GROUP] = {0};
   for (int g = 0; g < count; g++) peak[g] = -INFINITY;
   memset(out, 0, (size_t)(count * a->head) * sizeof(float));
-  for (int64_t end = at + live, positions; at < end; at += positions) {
+  const int64_t end = d->first + live;
+  for (int64_t at = d->first, positions; at < end; at += positions) {
     positions = least(end - at, BLOCK);
-    score(a, at, positions, count, q, scores);
+    score(a, d, at, positions, count, q, scores);
     for (int g = 0; g < count; g++) {
       const float before = peak[g], largest = largest_of(scores[g]);
       if (largest > before) {
@@ -206,7 +225,7 @@ static void attend(const Attention* a, const float* q, int64_t at, int64_t live,
       wide = a->head - h >= WIDTH * LANES;
       const int64_t from = at * a->head + h;
       /* After the last block this thread goes on with the head behind this one. */
-      const int64_t next = at + positions < end ? at + positions : end - live + a->length;
+      const int64_t next = at + positions < end ? at + positions : d->first + a->length;
       const Part part = {a->v, entry(a, a->k, next * a->head + h), from, positions, a->head};
       mixes[count][wide][a->v_scale != NULL](part, (const float(*)[BLOCK])scores, out + h);
     }
@@ -245,8 +264,10 @@ static void attend_token(const void* data, int64_t item) {
     const int count = (int)least(a->group - g, GROUP);
     for (int i = 0; i < count; i++)
       turn(a, n, 0, fresh + (g + i) * a->head, a->scale, q + i * a->head);
-    const int64_t live = least(start + 1, a->length);
-    attend(a, q, entry_of(a, n, head), live, count, out + g * a->head);
+    const int64_t first = entry_of(a, n, head);
+    const float* slopes = a->slopes == NULL ? NULL : a->slopes + head * a->group + g;
+    const Distance distance = {first, first + start % a->length, slopes};
+    attend(a, &distance, q, least(start + 1, a->length), count, out + g * a->head);
   }
 }
 
@@ -290,9 +311,12 @@ XLA_FFI_Error* loadstone_attention(XLA_FFI_CallFrame* frame) {
                        .k_scale = arrays == 4 ? args[8]->data : NULL,
                        .v_scale = arrays == 4 ? args[9]->data : NULL,
                        .out = rets[0]->data, .scale = attribute(frame, "scale"),
+                       .slopes = attributes(frame, "slopes", qkv->dims[2] * (qkv->dims[3] - 2)),
                        .rows = qkv->dims[0], .tokens = qkv->dims[1], .heads = qkv->dims[2],
                        .group = qkv->dims[3] - 2, .head = qkv->dims[4],
                        .slot_count = k->dims[0], .length = k->dims[2]};
+  if (a.slopes == NULL && frame->attrs.size > 1)
+    return fail(frame, "CPU attention: slopes are one float32 for each query head");
   if (a.rows * a.tokens == 0) return NULL;
   if (a.tokens > 1) return prefill_attention(frame, &a);
   const Task task = {NULL, attend_token, 0, a.rows * a.heads};

@@ -18,6 +18,7 @@ typedef struct {
   float *k_scale, *v_scale; /* [slot_count, heads, length]; NULL for float32 */
   float* out;               /* [rows, tokens, heads, group, head] */
   float scale;              /* of the scores */
+  const float* slopes;      /* [heads, group], of ALiBi: score -= slope * distance; NULL: none */
   int64_t rows, tokens, heads, group, head, slot_count, length;
 } Attention;
 
@@ -35,6 +36,11 @@ static inline int64_t entry_of(const Attention* a, int64_t n, int64_t head) {
 /* The group's queries, then the key, then the value of a token and head. */
 static inline const float* vectors_of(const Attention* a, int64_t n, int64_t t, int64_t head) {
   return a->qkv + ((n * a->tokens + t) * a->heads + head) * (a->group + 2) * a->head;
+}
+
+/* ALiBi's slope of a query head; 0 if there is none. */
+static inline float slope_of(const Attention* a, int64_t head, int64_t g) {
+  return a->slopes == NULL ? 0.0f : a->slopes[head * a->group + g];
 }
 
 /* A vector turned to its position, times `factor`. */

@@ -144,7 +144,7 @@ static void add_product(Matrices m, int64_t rows, int64_t columns) {
 typedef struct {
   _Alignas(LINE) float scores[ROWS][BLOCK];
   float q[ROWS * MAX_HEAD], out[ROWS * MAX_HEAD];
-  float peak[ROWS], total[ROWS];
+  float peak[ROWS], total[ROWS], slope[ROWS];
   int64_t first[ROWS], last[ROWS]; /* positions that each sees */
   int64_t count;
 } Queries;
@@ -155,6 +155,17 @@ static uint64_t bits(int64_t from, int64_t to) {
   to = least(to, BLOCK);
   if (from >= to) return 0;
   return (~0ull >> (BLOCK - to)) & (~0ull << from);
+}
+
+/* Scores of row r less slope * distance, to a block whose first position lies `back` behind. */
+static void lower(Queries* s, int64_t r, int64_t back) {
+  const __m512 slope = _mm512_set1_ps(s->slope[r]);
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  for (int i = 0; i < BLOCK; i += LANES) {
+    const __m512i distance = _mm512_sub_epi32(_mm512_set1_epi32((int)back - i), lanes);
+    const __m512 x = _mm512_load_ps(s->scores[r] + i);
+    _mm512_store_ps(s->scores[r] + i, _mm512_fnmadd_ps(slope, _mm512_cvtepi32_ps(distance), x));
+  }
 }
 
 /* Scores of row r to weights, which only the positions in `seen` have; keeps the running sums. */
@@ -188,8 +199,10 @@ static void see(Queries* s, Block block, int64_t at, int64_t count, int64_t head
   memset(s->scores, 0, (size_t)s->count * sizeof(s->scores[0]));
   const Matrices product = {s->q, block.keys, s->scores[0], head, BLOCK, BLOCK, head};
   add_product(product, s->count, BLOCK);
-  for (int64_t r = 0; r < s->count; r++)
+  for (int64_t r = 0; r < s->count; r++) {
+    if (s->slope[r] != 0.0f) lower(s, r, s->last[r] - at);
     weigh(s, r, bits(s->first[r] - at, least(s->last[r] + 1 - at, count)), head);
+  }
   const Matrices mix = {s->scores[0], block.values, s->out, BLOCK, head, head, count};
   add_product(mix, s->count, head);
 }
@@ -210,6 +223,7 @@ static void attend_part(const void* data, int64_t item) {
     turn(a, n, t, vectors_of(a, n, t, head) + g * a->head, a->scale, s.q + r * a->head);
     s.peak[r] = FLOOR;
     s.total[r] = 0.0f;
+    s.slope[r] = slope_of(a, head, g);
     s.last[r] = start + t;
     s.first[r] = start + t - a->length + 1;
   }

@@ -58,6 +58,19 @@ static inline float attribute(const XLA_FFI_CallFrame* frame, const char* name) 
   return __builtin_nanf("");
 }
 
+/* `count` floats of an array attribute; NULL if there is none of that name and size. */
+static inline const float* attributes(const XLA_FFI_CallFrame* frame, const char* name,
+                                      int64_t count) {
+  for (int64_t i = 0; i < frame->attrs.size; i++) {
+    const XLA_FFI_ByteSpan* own = frame->attrs.names[i];
+    if (own->len != strlen(name) || memcmp(own->ptr, name, own->len)) continue;
+    if (frame->attrs.types[i] != XLA_FFI_AttrType_ARRAY) return NULL;
+    const XLA_FFI_Array* array = frame->attrs.attrs[i];
+    return array->dtype == XLA_FFI_DataType_F32 && array->size == (size_t)count ? array->data : NULL;
+  }
+  return NULL;
+}
+
 static inline int is_array(const XLA_FFI_Buffer* x, XLA_FFI_DataType type, int64_t rank) {
   return x != NULL && x->dtype == type && x->rank == rank;
 }

@@ -4,6 +4,7 @@ import tomllib
 from functools import cache
 from importlib import resources
 
+from server.models.families import FAMILIES
 from server.models.spec import ModelSpec
 
 
@@ -12,6 +13,6 @@ def catalogue() -> dict[str, ModelSpec]:
     """Every named model."""
     text = (resources.files("server.models") / "catalogue.toml").read_text()
     return {
-        name: ModelSpec.from_dict({"name": name, **values})
+        name: FAMILIES[values.pop("family")].spec({"name": name, **values})
         for name, values in tomllib.loads(text).items()
     }

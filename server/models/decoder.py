@@ -1,4 +1,4 @@
-"""The decoder: one forward for prefill and decode.
+"""The decoder: one forward for prefill and decode, of every family.
 
 Letters in shapes: N rows (one per slot at work), T tokens a row, D hidden, K key/value heads, G
 query heads of each, H head size, F inner MLP width, S cache positions, V vocabulary.
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Array, Bool, Float, Int32
 
 from server.attention.rows import Attend, Rows, Scores
+from server.models import alibi
 from server.models.operations import Operations
-from server.models.parameters import Layer, Parameters
+from server.models.parameters import Layer, Norm, Parameters
 from server.models.rope import rotation
 from server.models.spec import ModelSpec
 from server.quant.kv import KV
@@ -44,20 +45,19 @@ def forward(
     Each token sees the last `cache length` positions, itself included. `span` is as in `Attention`.
     """
     offsets = jnp.arange(batch.tokens.shape[1], dtype=jnp.int32)
-    rotated = rotation(spec, batch.starts[:, None] + offsets)
-    rows = Rows(batch.starts, batch.lengths, batch.slots, *rotated)
-    length = cache[0].k.shape[2]
-    attend = operations.attention(rows, length, span, Scores(spec.head_dim**-0.5))
-    x = parameters.embedding[batch.tokens].astype(parameters.final_norm.dtype)
-    # Idle rows and padding stay zero through every layer: the CPU kernel skips zero rows.
-    x = jnp.where((offsets < batch.lengths[:, None])[..., None], x, jnp.zeros_like(x))
+    positions = batch.starts[:, None] + offsets
+    rows = Rows(batch.starts, batch.lengths, batch.slots, *rotation(spec, positions))
+    scores = Scores(spec.head_dim**-0.5, alibi.slopes(spec))
+    attend = operations.attention(rows, cache[0].k.shape[2], span, scores)
+    block = _Block(spec, operations, attend, offsets < batch.lengths[:, None])
+    x = block.embed(parameters, batch.tokens, positions)
     written = []
     for layer, entry in zip(parameters.layers, cache, strict=True):
-        attended, entry = _attention(spec, operations, attend, layer, entry, x)
+        attended, entry = block.attention(layer, entry, x)
         x = x + attended
-        x = x + _mlp(operations, layer, operations.norm(x, layer.mlp_norm, spec.norm_eps))
+        x = x + block.mlp(layer, x)
         written.append(entry)
-    return operations.norm(x, parameters.final_norm, spec.norm_eps), tuple(written)
+    return block.norm(parameters.final_norm, x), tuple(written)
 
 
 def logits(parameters: Parameters, hidden: Float[Array, "N D"]) -> Float[Array, "N V"]:
@@ -65,21 +65,53 @@ def logits(parameters: Parameters, hidden: Float[Array, "N D"]) -> Float[Array, 
     return parameters.head(hidden).astype(jnp.float32)
 
 
-def _attention(
-    spec: ModelSpec,
-    operations: Operations,
-    attend: Attend,
-    layer: Layer,
-    entry: KV,
-    x: Float[Array, "N T D"],
-) -> tuple[Float[Array, "N T D"], KV]:
-    qkv = layer.qkv(operations.norm(x, layer.attention_norm, spec.norm_eps))  # [N,T,K,G+2,H]
-    if layer.qkv_bias is not None:
-        qkv = qkv + layer.qkv_bias.astype(qkv.dtype)
-    out, entry = attend(qkv, entry)
-    return layer.out(out.reshape(*x.shape[:2], -1)), entry  # [N,T,K,G,H] -> [N,T,KGH]
+@dataclass(frozen=True)
+class _Block:
+    """What all layers share. Idle rows and padding, which are not `live`, stay zero through every
+    layer: the CPU kernel skips zero rows.
+    """
 
+    spec: ModelSpec
+    operations: Operations
+    attend: Attend
+    live: Bool[Array, "N T"]
 
-def _mlp(operations: Operations, layer: Layer, x: Float[Array, "N T D"]) -> Float[Array, "N T D"]:
-    inner = operations.gate(layer.gate_up(x))  # [N,T,C,2,F/C] -> [N,T,C,F/C]
-    return layer.down(inner.reshape(*x.shape[:2], -1))  # [N,T,C,F/C] -> [N,T,F]
+    def embed(
+        self, parameters: Parameters, tokens: Int32[Array, "N T"], positions: Int32[Array, "N T"]
+    ) -> Float[Array, "N T D"]:
+        x = parameters.embedding[tokens]
+        if self.spec.scaled_embedding:
+            x = x * jnp.asarray(self.spec.hidden**0.5, x.dtype)
+        if parameters.positions is not None:
+            # The engine lets no request past the last; padding behind one may lie there.
+            x = x + parameters.positions.at[positions].get(mode="clip")
+        x = self._masked(x)
+        return x if parameters.embedding_norm is None else self.norm(parameters.embedding_norm, x)
+
+    def norm(self, norm: Norm, x: Float[Array, "N T D"]) -> Float[Array, "N T D"]:
+        eps = self.spec.norm_eps
+        if norm.bias is None:
+            return self.operations.norm(x, norm.weight, eps)
+        return self._masked(self.operations.layer_norm(x, norm.weight, norm.bias, eps))
+
+    def attention(
+        self, layer: Layer, entry: KV, x: Float[Array, "N T D"]
+    ) -> tuple[Float[Array, "N T D"], KV]:
+        qkv = layer.qkv(self.norm(layer.attention_norm, x))  # [N,T,K,G+2,H]
+        if layer.qkv_bias is not None:
+            qkv = qkv + layer.qkv_bias.astype(qkv.dtype)
+        out, entry = self.attend(qkv, entry)
+        out = layer.out(out.reshape(*x.shape[:2], -1))  # [N,T,K,G,H] -> [N,T,KGH]
+        return self._plus(out, layer.out_bias), entry
+
+    def mlp(self, layer: Layer, x: Float[Array, "N T D"]) -> Float[Array, "N T D"]:
+        inner = self._plus(layer.gate_up(self.norm(layer.mlp_norm, x)), layer.gate_up_bias)
+        inner = self.operations.activate(inner, self.spec.activation)  # [N,T,C,P,F/C] -> [N,T,C,F/C]
+        return self._plus(layer.down(inner.reshape(*x.shape[:2], -1)), layer.down_bias)
+
+    def _plus(self, x: jax.Array, bias: jax.Array | None) -> jax.Array:
+        return x if bias is None else self._masked(x + bias.astype(x.dtype))
+
+    def _masked(self, x: jax.Array) -> jax.Array:
+        live = self.live.reshape(*self.live.shape, *(1,) * (x.ndim - 2))
+        return jnp.where(live, x, jnp.zeros_like(x))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +21,31 @@ def rms_norm(
     return (wide * lax.rsqrt(mean + eps) * weight.astype(jnp.float32)).astype(x.dtype)
 
 
-def silu_gate(x: Float[Array, "... 2 F"]) -> Float[Array, "... F"]:
-    """silu(gate) * up."""
-    return jax.nn.silu(x[..., 0, :]) * x[..., 1, :]
+def layer_norm(
+    x: Float[Array, "... D"], weight: Float[Array, " D"], bias: Float[Array, " D"], eps: float
+) -> Float[Array, "... D"]:
+    """(x - mean(x)) / sqrt(variance(x) + eps) * weight + bias, float32 inside."""
+    wide = x.astype(jnp.float32)
+    centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    factor = lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + eps)
+    y = centred * factor * weight.astype(jnp.float32) + bias.astype(jnp.float32)
+    return y.astype(x.dtype)
+
+
+def activate(x: Float[Array, "... P F"], activation: str) -> Float[Array, "... F"]:
+    """activation(x[.., 0, :]), times x[.., 1, :] where P is 2; the activation float32 inside.
+
+    `activation` is one of server.models.spec.ACTIVATIONS.
+    """
+    chosen = _ACTIVATIONS[activation](x[..., 0, :].astype(jnp.float32)).astype(x.dtype)
+    return chosen if x.shape[-2] == 1 else chosen * x[..., 1, :]
+
+
+_ACTIVATIONS = {
+    "silu": jax.nn.silu,
+    "gelu-tanh": partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+}
 
 
 def argmax(x: Float[Array, "B V"]) -> Int32[Array, " B"]:
@@ -39,5 +62,6 @@ class Operations:
 
     attention: Attention
     norm: Callable[[jax.Array, jax.Array, float], jax.Array] = rms_norm
-    gate: Callable[[jax.Array], jax.Array] = silu_gate
+    layer_norm: Callable[[jax.Array, jax.Array, jax.Array, float], jax.Array] = layer_norm
+    activate: Callable[[jax.Array, str], jax.Array] = activate
     argmax: Callable[[jax.Array], jax.Array] = argmax

@@ -12,7 +12,10 @@ from server.models.spec import ModelSpec
 def rotation(
     spec: ModelSpec, positions: Int32[Array, "N T"]
 ) -> tuple[Float[Array, "N T H/2"], Float[Array, "N T H/2"]]:
-    """Cosine and sine of every pair's angle, float32."""
+    """Cosine and sine of every pair's angle, float32; of zero where the model does not rotate."""
+    if spec.positions != "rope":
+        shape = (*positions.shape, spec.head_dim // 2)
+        return jnp.ones(shape, jnp.float32), jnp.zeros(shape, jnp.float32)
     angles = positions[..., None].astype(jnp.float32) * frequencies(spec)
     return jnp.cos(angles), jnp.sin(angles)
 

@@ -1,12 +1,13 @@
 """Random weights, made on the device already quantized and sharded."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from server.models.parameters import Layer, Parameters, WeightShapes
+from server.models.parameters import Layer, Norm, Parameters, WeightShapes
 from server.models.spec import ModelSpec
 from server.quant.weight import Form
 
@@ -18,7 +19,7 @@ def dummy_shapes(spec: ModelSpec, form: Form, compute: Any, blocks: int) -> Para
     key = jax.eval_shape(lambda: jax.random.key(0))
     ends = jax.eval_shape(lambda k: _ends(spec, form, compute, k), key)
     layer = jax.eval_shape(lambda k: _layer(spec, form, compute, blocks, k), key)
-    return Parameters(ends.embedding, (layer,) * spec.layers, ends.final_norm, ends.head)
+    return replace(ends, layers=(layer,) * spec.layers)
 
 
 def dummy_parameters(
@@ -41,31 +42,48 @@ def dummy_parameters(
         report(index + 1, spec.layers)
     ends = jax.jit(
         lambda k: _ends(spec, form, compute, k),
-        out_shardings=Parameters(shardings.embedding, (), shardings.final_norm, shardings.head),
+        out_shardings=replace(shardings, layers=()),
     )(jax.random.fold_in(key, spec.layers))
-    return Parameters(ends.embedding, tuple(layers), ends.final_norm, ends.head)
+    return replace(ends, layers=tuple(layers))
 
 
 def _ends(spec: ModelSpec, form: Form, compute: Any, key: jax.Array) -> Parameters:
-    first, second = jax.random.split(key)
-    embedding = jax.random.normal(first, (spec.vocab, spec.hidden), compute) * 0.02
+    keys = jax.random.split(key, 3)
+
+    def table(key: jax.Array, rows: int) -> jax.Array:
+        return (jax.random.normal(key, (rows, spec.hidden), compute) * 0.02).astype(compute)
+
     return Parameters(
-        embedding.astype(compute),
-        (),
-        jnp.ones(spec.hidden, compute),
-        form.random(second, (spec.vocab,), spec.hidden),
+        embedding=table(keys[0], spec.vocab),
+        positions=table(keys[1], spec.max_positions) if spec.positions == "learned" else None,
+        embedding_norm=_norm(spec) if spec.embedding_norm else None,
+        layers=(),
+        final_norm=_norm(spec),
+        head=form.random(keys[2], (spec.vocab,), spec.hidden),
     )
 
 
 def _layer(spec: ModelSpec, form: Form, compute: Any, blocks: int, key: jax.Array) -> Layer:
     keys = jax.random.split(key, 4)
     sizes = WeightShapes(spec, blocks)
+
+    def bias(has: bool, shape: tuple[int, ...]) -> jax.Array | None:
+        return jnp.zeros(shape, compute) if has else None
+
     return Layer(
-        attention_norm=jnp.ones(spec.hidden, compute),
+        attention_norm=_norm(spec),
         qkv=form.random(keys[0], sizes.qkv, spec.hidden),
-        qkv_bias=jnp.zeros(sizes.qkv, compute) if spec.qkv_bias else None,
+        qkv_bias=bias(spec.qkv_bias, sizes.qkv),
         out=form.random(keys[1], sizes.hidden, spec.heads * spec.head_dim),
-        mlp_norm=jnp.ones(spec.hidden, compute),
+        out_bias=bias(spec.out_bias, sizes.hidden),
+        mlp_norm=_norm(spec),
         gate_up=form.random(keys[2], sizes.gate_up, spec.hidden),
+        gate_up_bias=bias(spec.mlp_bias, sizes.gate_up),
         down=form.random(keys[3], sizes.hidden, spec.ffn),
+        down_bias=bias(spec.mlp_bias, sizes.hidden),
     )
+
+
+def _norm(spec: ModelSpec) -> Norm:
+    bias = jnp.zeros(spec.hidden, jnp.float32) if spec.norm == "layer" else None
+    return Norm(jnp.ones(spec.hidden, jnp.float32), bias)

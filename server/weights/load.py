@@ -1,4 +1,4 @@
-"""A source of tensors -> parameters on the devices, fused, quantized and sharded layer by layer."""
+"""A source of tensors -> parameters on the devices, fused, quantized and sharded one by one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from server.models.parameters import Layer, Parameters
+from server.models.parameters import Layer, Norm, Parameters
 from server.models.spec import ModelSpec
 from server.quant.weight import Form
-from server.weights.source import CheckpointError, Source, checked
+from server.weights.checkpoint import Checkpoint
+from server.weights.source import Source
 
 Report = Callable[[int, int], None]
 
@@ -23,99 +24,58 @@ def load_parameters(
     blocks: int,
     report: Report = lambda done, of: None,
 ) -> Parameters:
-    """Reads every tensor once; the host holds one layer in float32 at most.
+    """Reads every tensor; the host holds one fused weight in float32 at a time.
 
     `shardings` has the shape of the result; `blocks` as in WeightShapes. `report(layers done,
     layers)` follows progress.
     CheckpointError names a tensor that is missing, misshapen or not known.
     """
-    _check_names(source, spec)
-    embedding = checked(source, "model.embed_tokens.weight", (spec.vocab, spec.hidden))
-    head = embedding
-    if not spec.tied:
-        head = checked(source, "lm_head.weight", (spec.vocab, spec.hidden))
-    placed_head = _place(form.pack(head), shardings.head)
-    placed_embedding = _place(embedding.astype(compute), shardings.embedding)
-    del head, embedding
+    put = _Put(form, compute)
+    checkpoint = Checkpoint(source, spec, blocks)
+    embedding = put.array(checkpoint.embedding(), shardings.embedding)
+    head = put.weight(checkpoint.head(), shardings.head)
+    positions = put.array(checkpoint.positions(), shardings.positions)
     layers = []
     for index in range(spec.layers):
-        layer = _read_layer(source, spec, form, compute, blocks, index)
-        layers.append(_place(layer, shardings.layers[index]))
+        layers.append(_read_layer(checkpoint, put, shardings.layers[index], index))
         report(index + 1, spec.layers)
-    norm = checked(source, "model.norm.weight", (spec.hidden,)).astype(compute)
     return Parameters(
-        placed_embedding, tuple(layers), _place(norm, shardings.final_norm), placed_head
+        embedding=embedding,
+        positions=positions,
+        embedding_norm=put.norm(checkpoint.embedding_norm(), shardings.embedding_norm),
+        layers=tuple(layers),
+        final_norm=put.norm(checkpoint.final_norm(), shardings.final_norm),
+        head=head,
     )
 
 
-def _place(values: Any, shardings: Any) -> Any:
-    return jax.device_put(values, shardings)
-
-
-def _read_layer(
-    source: Source, spec: ModelSpec, form: Form, compute: Any, blocks: int, index: int
-) -> Layer:
-    def read(name: str, *shape: int) -> np.ndarray:
-        return checked(source, f"model.layers.{index}.{name}", shape)
-
-    hidden, size = spec.hidden, spec.head_dim
-    queries, keys = spec.heads * size, spec.kv_heads * size
-    qkv = fuse_qkv(
-        spec,
-        read("self_attn.q_proj.weight", queries, hidden),
-        read("self_attn.k_proj.weight", keys, hidden),
-        read("self_attn.v_proj.weight", keys, hidden),
-    )
-    bias = None
-    if spec.qkv_bias:
-        parts = zip(("q", "k", "v"), (queries, keys, keys), strict=True)
-        bias = fuse_qkv(spec, *(read(f"self_attn.{n}_proj.bias", width) for n, width in parts))
-    halves = [read(f"mlp.{name}_proj.weight", spec.ffn, hidden) for name in ("gate", "up")]
-    gate_up = np.stack([half.reshape(blocks, -1, hidden) for half in halves], axis=1)
+def _read_layer(checkpoint: Checkpoint, put: "_Put", places: Layer, index: int) -> Layer:
     return Layer(
-        attention_norm=read("input_layernorm.weight", hidden).astype(compute),  # type: ignore[arg-type]
-        qkv=form.pack(qkv),
-        qkv_bias=None if bias is None else bias.astype(compute),  # type: ignore[arg-type]
-        out=form.pack(read("self_attn.o_proj.weight", hidden, queries)),
-        mlp_norm=read("post_attention_layernorm.weight", hidden).astype(compute),  # type: ignore[arg-type]
-        gate_up=form.pack(gate_up),
-        down=form.pack(read("mlp.down_proj.weight", hidden, spec.ffn)),
+        attention_norm=put.norm(checkpoint.attention_norm(index), places.attention_norm),
+        qkv=put.weight(checkpoint.qkv(index), places.qkv),
+        qkv_bias=put.array(checkpoint.qkv_bias(index), places.qkv_bias),
+        out=put.weight(checkpoint.out(index), places.out),
+        out_bias=put.array(checkpoint.out_bias(index), places.out_bias),
+        mlp_norm=put.norm(checkpoint.mlp_norm(index), places.mlp_norm),
+        gate_up=put.weight(checkpoint.gate_up(index), places.gate_up),
+        gate_up_bias=put.array(checkpoint.gate_up_bias(index), places.gate_up_bias),
+        down=put.weight(checkpoint.down(index), places.down),
+        down_bias=put.array(checkpoint.down_bias(index), places.down_bias),
     )
 
 
-def fuse_qkv(spec: ModelSpec, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """q [K*G*H, ..], k and v [K*H, ..] -> [K, G+2, H, ..]."""
-    rest = q.shape[1:]
+class _Put:
+    """Puts what was read on the devices, in the form it is computed with."""
 
-    def heads(x: np.ndarray, count: int) -> np.ndarray:
-        return x.reshape(spec.kv_heads, count, spec.head_dim, *rest)
+    def __init__(self, form: Form, compute: Any) -> None:
+        self._form = form
+        self._compute = compute
 
-    return np.concatenate([heads(q, spec.group), heads(k, 1), heads(v, 1)], axis=1)
+    def weight(self, w: np.ndarray, place: Any) -> Any:
+        return jax.device_put(self._form.pack(w), place)
 
+    def array(self, x: np.ndarray | None, place: Any) -> Any:
+        return None if x is None else jax.device_put(x.astype(self._compute), place)
 
-def _check_names(source: Source, spec: ModelSpec) -> None:
-    extra = source.names() - _model_names(spec)
-    extra = {name for name in extra if not name.endswith("rotary_emb.inv_freq")}
-    if spec.tied:
-        extra.discard("lm_head.weight")
-    if extra:
-        shown = ", ".join(sorted(extra)[:5])
-        raise CheckpointError(
-            f"{source.spec.name}: {len(extra)} tensors do not belong to this model: {shown}"
-        )
-
-
-def _model_names(spec: ModelSpec) -> set[str]:
-    names = {"model.embed_tokens.weight", "model.norm.weight"}
-    if not spec.tied:
-        names.add("lm_head.weight")
-    for index in range(spec.layers):
-        layer = f"model.layers.{index}"
-        names |= {
-            f"{layer}.{part}.weight" for part in ("input_layernorm", "post_attention_layernorm")
-        }
-        names |= {f"{layer}.mlp.{part}_proj.weight" for part in ("gate", "up", "down")}
-        names.add(f"{layer}.self_attn.o_proj.weight")
-        kinds = ["weight", "bias"] if spec.qkv_bias else ["weight"]
-        names |= {f"{layer}.self_attn.{p}_proj.{kind}" for p in "qkv" for kind in kinds}
-    return names
+    def norm(self, values: tuple[np.ndarray, np.ndarray | None] | None, place: Any) -> Any:
+        return None if values is None else jax.device_put(Norm(*values), place)  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ FORMS: dict[str, Attention] = {
     "reduce": PlainAttention(attend_reduce),
     "kernel": attend_in_kernel,
 }
+ALIBI = pytest.mark.parametrize("alibi", [False, True], ids=["", "alibi"])
 SIZES = [(2, 3, 16), (1, 1, 64), (3, 8, 80), (1, 5, 256), (2, 4, 128)]  # K, G, H
 TOLERANCE = 2e-5
 
@@ -38,7 +39,14 @@ class Row:
 class Rig:
     """A cache, one form of attention on it, and what each slot should remember."""
 
-    def __init__(self, name: str, size: tuple[int, int, int], length: int, int8: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        size: tuple[int, int, int],
+        length: int,
+        int8: bool,
+        alibi: bool = False,
+    ) -> None:
         if name == "kernel" and (reason := build.load(None)):
             pytest.skip(f"no CPU kernel: {reason}")
         self.form, self.length = FORMS[name], length
@@ -48,6 +56,10 @@ class Rig:
         self.int8 = int8
         self.reads_live = name == "kernel"
         self.random = np.random.default_rng(length)
+        self.slopes = np.zeros((self.heads, self.group))
+        if alibi:
+            self.slopes = 2.0 ** -self.random.uniform(0, 8, (self.heads, self.group))
+        self.scores = Scores(SCALE, tuple(map(tuple, self.slopes)) if alibi else None)
         self.history: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(SLOTS)]
         self.programs = jax.jit(self._run, static_argnames=("decoding", "span"))
 
@@ -92,7 +104,7 @@ class Rig:
 
     def _run(self, qkv, cos, sin, starts, lengths, slots, cache, decoding, span):
         rows = Rows(starts, lengths, None if decoding else slots, cos, sin)
-        return self.form(rows, self.length, span, Scores(SCALE))(qkv, cache)
+        return self.form(rows, self.length, span, self.scores)(qkv, cache)
 
     def _remember(self, slot: int, at: int, vectors: np.ndarray, angles: np.ndarray) -> None:
         key, value = turn(vectors[:, -2:-1], angles)[:, 0], vectors[:, -1]
@@ -104,7 +116,8 @@ class Rig:
     def _attended(self, q: np.ndarray, slot: int, at: int) -> np.ndarray:
         seen = self.history[slot][max(0, at - self.length + 1) : at + 1]
         keys, values = (np.stack(part).astype(np.float64) for part in zip(*seen, strict=True))
-        scores = np.einsum("KGH,SKH->KGS", q, keys) * SCALE
+        back = np.arange(len(seen))[::-1]  # the newest is the token itself
+        scores = np.einsum("KGH,SKH->KGS", q, keys) * SCALE - self.slopes[..., None] * back
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         return np.einsum("KGS,SKH->KGH", weights / weights.sum(-1, keepdims=True), values)
 
@@ -125,9 +138,12 @@ def rounded(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", FORMS)
-def test_requests_beside_each_other(name: str, size: tuple[int, int, int], int8: bool) -> None:
+@ALIBI
+def test_requests_beside_each_other(
+    name: str, size: tuple[int, int, int], int8: bool, alibi: bool
+) -> None:
     """Prompts short and long, chunks, idle rows, decoding past the window, a slot used again."""
-    rig = Rig(name, size, 70, int8)
+    rig = Rig(name, size, 70, int8, alibi)
     rig.prefill(40, [Row(2, 0, 40), Row(SLOTS, 0, 0), Row(0, 0, 1)], poison=True)
     rig.decode([1, None, 40, None])
     rig.prefill(40, [Row(2, 41, 40), Row(1, 0, 17), Row(SLOTS, 0, 0)])  # wraps
@@ -141,9 +157,10 @@ def test_requests_beside_each_other(name: str, size: tuple[int, int, int], int8:
 
 @pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
 @pytest.mark.parametrize("name", FORMS)
-def test_long_chunks(name: str, int8: bool) -> None:
+@ALIBI
+def test_long_chunks(name: str, int8: bool, alibi: bool) -> None:
     """Longer than the blocks of the kernel, as long as the window, and twice round it."""
-    rig = Rig(name, (2, 3, 32), 200, int8)
+    rig = Rig(name, (2, 3, 32), 200, int8, alibi)
     rig.prefill(200, [Row(1, 0, 200), Row(3, 0, 129)], poison=True)
     rig.prefill(200, [Row(1, 200, 150), Row(3, 129, 200)])
     rig.prefill(200, [Row(3, 329, 64), Row(1, 350, 193)], poison=True)

@@ -11,6 +11,43 @@ from server.models.spec import ModelSpec
 from tests.models.tiny import Tensors
 
 
+LLAMA = {
+    "start": "model.",
+    "embedding": "embed_tokens",
+    "layer": "layers",
+    "first_norm": "input_layernorm",
+    "out": "self_attn.o_proj",
+    "second_norm": "post_attention_layernorm",
+    "gate": "mlp.gate_proj",
+    "up": "mlp.up_proj",
+    "down": "mlp.down_proj",
+    "last_norm": "norm",
+}
+NAMES = {
+    "starcoder2": LLAMA | {"up": "mlp.c_fc", "down": "mlp.c_proj"},
+    "opt": LLAMA
+    | {
+        "start": "model.decoder.",
+        "first_norm": "self_attn_layer_norm",
+        "out": "self_attn.out_proj",
+        "second_norm": "final_layer_norm",
+        "up": "fc1",
+        "down": "fc2",
+        "last_norm": "final_layer_norm",
+    },
+    "bloom": LLAMA
+    | {
+        "start": "transformer.",
+        "embedding": "word_embeddings",
+        "layer": "h",
+        "out": "self_attention.dense",
+        "up": "mlp.dense_h_to_4h",
+        "down": "mlp.dense_4h_to_h",
+        "last_norm": "ln_f",
+    },
+}
+
+
 def plain_logits(
     source: Tensors, tokens: list[int], window: int | None = None, int8_kv: bool = False
 ) -> np.ndarray:
@@ -19,49 +56,88 @@ def plain_logits(
     `int8_kv` rounds every key and value vector to 127 steps of its largest value first.
     """
     spec = source.spec
+    names = NAMES.get(spec.family, LLAMA)
     weight = {name: value.astype(np.float64) for name, value in source.values.items()}
+    part = {
+        name.removeprefix(names["start"]): value
+        for name, value in weight.items()
+        if name.startswith(names["start"])
+    }
     count = len(tokens)
     rows, columns = np.arange(count)[:, None], np.arange(count)[None]
-    sees = (columns <= rows) & (columns > rows - (window or count))
-    x = weight["model.embed_tokens.weight"][list(tokens)]
+    window = min(window or count, spec.sliding_window or count)
+    sees = (columns <= rows) & (columns > rows - window)
+    embedding = part[f"{names['embedding']}.weight"]
+    x = embedding[list(tokens)]
+    if spec.family == "gemma":
+        x = x * math.sqrt(spec.hidden)
+    if spec.family == "opt":
+        x = x + part["embed_positions.weight"][2 : 2 + count]
+    if spec.family == "bloom":
+        x = _norm(spec, part, "word_embeddings_layernorm", x)
     for index in range(spec.layers):
-        layer = {
-            name.split(".", 3)[3]: value
-            for name, value in weight.items()
-            if name.startswith(f"model.layers.{index}.")
-        }
-        normed = _norm(x, layer["input_layernorm.weight"], spec.norm_eps)
-        x = x + _attention(spec, layer, normed, sees, int8_kv)
-        normed = _norm(x, layer["post_attention_layernorm.weight"], spec.norm_eps)
-        gate = normed @ layer["mlp.gate_proj.weight"].T
-        up = normed @ layer["mlp.up_proj.weight"].T
-        x = x + (gate / (1 + np.exp(-gate)) * up) @ layer["mlp.down_proj.weight"].T
-    x = _norm(x, weight["model.norm.weight"], spec.norm_eps)
-    head = "model.embed_tokens.weight" if spec.tied else "lm_head.weight"
-    return x @ weight[head].T
+        start = f"{names['layer']}.{index}."
+        layer = {k.removeprefix(start): v for k, v in part.items() if k.startswith(start)}
+        normed = _norm(spec, layer, names["first_norm"], x)
+        heads = _attention(spec, layer, normed, sees, int8_kv)
+        x = x + _linear(layer, names["out"], heads)
+        normed = _norm(spec, layer, names["second_norm"], x)
+        inner = _linear(layer, names["up"], normed)
+        if f"{names['gate']}.weight" in layer:
+            inner = inner * _activation(spec, _linear(layer, names["gate"], normed))
+        else:
+            inner = _activation(spec, inner)
+        x = x + _linear(layer, names["down"], inner)
+    x = _norm(spec, part, names["last_norm"], x)
+    return x @ (embedding if spec.tied else weight["lm_head.weight"]).T
+
+
+def _linear(layer: dict, name: str, x: np.ndarray) -> np.ndarray:
+    return x @ layer[f"{name}.weight"].T + layer.get(f"{name}.bias", 0.0)
+
+
+def _activation(spec: ModelSpec, x: np.ndarray) -> np.ndarray:
+    if spec.family == "opt":
+        return np.maximum(x, 0)
+    if spec.family in ("gemma", "starcoder2", "bloom"):
+        return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    return x / (1 + np.exp(-x))
 
 
 def _attention(
     spec: ModelSpec, layer: dict, x: np.ndarray, sees: np.ndarray, int8_kv: bool
 ) -> np.ndarray:
     def heads(name: str, count: int) -> np.ndarray:
-        y = x @ layer[f"self_attn.{name}_proj.weight"].T
-        y = y + layer.get(f"self_attn.{name}_proj.bias", 0.0)
-        return y.reshape(len(x), count, spec.head_dim)
+        return _linear(layer, f"self_attn.{name}_proj", x).reshape(len(x), count, spec.head_dim)
 
-    q = _rotate(spec, heads("q", spec.heads))
-    k = _rotate(spec, heads("k", spec.kv_heads))
-    v = heads("v", spec.kv_heads)
+    if spec.family == "bloom":
+        fused = _linear(layer, "self_attention.query_key_value", x)
+        q, k, v = np.moveaxis(fused.reshape(len(x), spec.heads, 3, spec.head_dim), 2, 0)
+    else:
+        q, k, v = heads("q", spec.heads), heads("k", spec.kv_heads), heads("v", spec.kv_heads)
+    if spec.family not in ("opt", "bloom"):
+        q, k = _rotate(spec, q), _rotate(spec, k)
     if int8_kv:
         k, v = _rounded(k), _rounded(v)
+    slopes = alibi(spec.heads) if spec.family == "bloom" else [0.0] * spec.heads
+    distance = np.arange(len(x))[:, None] - np.arange(len(x))
     out = []
     for head in range(spec.heads):
         mine = head * spec.kv_heads // spec.heads
-        scores = q[:, head] @ k[:, mine].T / math.sqrt(spec.head_dim)
+        scores = q[:, head] @ k[:, mine].T / math.sqrt(spec.head_dim) - slopes[head] * distance
         scores = np.where(sees, scores, -np.inf)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         out.append(weights / weights.sum(-1, keepdims=True) @ v[:, mine])
-    return np.concatenate(out, -1) @ layer["self_attn.o_proj.weight"].T
+    return np.concatenate(out, -1)
+
+
+def alibi(heads: int) -> list[float]:
+    """A slope for each head: 2**(-8/n), its square and so on; see server.models.alibi."""
+    even = 1
+    while 2 * even <= heads:
+        even *= 2
+    more = [0.5 ** (8 / (2 * even) * (2 * i + 1)) for i in range(heads - even)]
+    return [0.5 ** (8 / even * (i + 1)) for i in range(even)] + more
 
 
 def _rounded(x: np.ndarray) -> np.ndarray:
@@ -69,8 +145,15 @@ def _rounded(x: np.ndarray) -> np.ndarray:
     return np.rint(x / scale) * scale
 
 
-def _norm(x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
-    return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * weight
+def _norm(spec: ModelSpec, weights: dict, name: str, x: np.ndarray) -> np.ndarray:
+    weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
+    if spec.family == "gemma":
+        weight = weight + 1
+    if bias is not None:
+        return (x - x.mean(-1, keepdims=True)) / np.sqrt(
+            x.var(-1, keepdims=True) + spec.norm_eps
+        ) * weight + bias
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + spec.norm_eps) * weight
 
 
 def _rotate(spec: ModelSpec, x: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import pytest
 
 from server.engine.open import choose_model
 from server.models.catalogue import catalogue
+from server.models.families import FAMILIES
 from server.models.spec import ModelSpec
 from server.weights.safetensors import SafetensorsSource
 from server.weights.source import CheckpointError
@@ -28,6 +29,16 @@ PUBLISHED = {
     "clm-200m": 0.262,
     "clm-400m": 0.456,
     "clm-1.1b": 1.145,
+    "llama2-70b": 68.98,
+    "llama3-70b": 70.55,
+    "gemma-2b": 2.51,
+    "gemma-7b": 8.54,
+    "opt-1.3b": 1.32,
+    "opt-6.7b": 6.66,
+    "bloom-1.3b": 1.312,
+    "starcoder2-3b": 3.03,
+    "starcoder2-7b": 7.17,
+    "starcoder2-15b": 15.96,
 }
 
 
@@ -46,16 +57,16 @@ def test_every_model_is_checked() -> None:
     [
         tiny_spec(),
         tiny_spec(tied=True),
-        tiny_spec(family="qwen2", qkv_bias=True, kv_heads=1),
         tiny_spec(heads=6, kv_heads=3, hidden=60),
+        *(tiny_spec(family, **({"kv_heads": 4} if family == "bloom" else {})) for family in FAMILIES),
     ],
-    ids=["untied", "tied", "biases", "uneven"],
+    ids=["untied", "tied", "uneven", *FAMILIES],
 )
 def test_parameters_count_every_tensor(spec: ModelSpec) -> None:
     assert spec.parameters == sum(x.size for x in random_tensors(spec).values.values())
 
 
-@pytest.mark.parametrize("name", ["llama2", "llama31", "qwen25", "qwen25_tied"])
+@pytest.mark.parametrize("name", sorted(path.name for path in FIXTURES.iterdir()))
 def test_parameters_count_every_tensor_of_a_checkpoint(name: str) -> None:
     source = SafetensorsSource(FIXTURES / name)
     assert source.spec.parameters == sum(source.tensor(key).size for key in source.names())

@@ -15,8 +15,14 @@ from tests.models.tiny import Model, Row, load, random_tensors, tiny_spec
 LENGTH = 32
 SPECS = {
     "llama": tiny_spec(),
-    "qwen": tiny_spec(family="qwen2", qkv_bias=True, tied=True, kv_heads=1),
+    "qwen": tiny_spec("qwen2", tied=True, kv_heads=1),
+    "gemma": tiny_spec("gemma", tied=True, kv_heads=1, head_dim=32),
+    "starcoder2": tiny_spec("starcoder2", sliding_window=32),
+    "opt": tiny_spec("opt", kv_heads=4, max_positions=40, tied=True),
+    "bloom": tiny_spec("bloom", heads=6, kv_heads=6, ffn=256),
     "many": tiny_spec(heads=8, kv_heads=8, ffn=128),
+    "many bloom": tiny_spec("bloom", heads=8, kv_heads=8, ffn=256),
+    "many starcoder2": tiny_spec("starcoder2", heads=16, kv_heads=8, ffn=128),
     "uneven": tiny_spec(heads=6, kv_heads=3, ffn=100, vocab=131, hidden=60),
 }
 # Float32 to rounding; an int8 code may flip where two orders of adding differ, and a flip is 1/127.

@@ -10,10 +10,10 @@ from server.engine.config import EngineConfig
 from server.kernels import build
 from server.weights.safetensors import SafetensorsSource
 from tests.models.plain import frequency, plain_logits
-from tests.models.tiny import Row, Tensors, load
+from tests.models.tiny import Model, Row, Tensors, load
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-TINY = ["llama2", "llama31", "qwen25", "qwen25_tied"]
+TINY = sorted(path.name for path in (FIXTURES / "models").iterdir())
 CLOSE = 1e-3  # the acceptance bound on logits in float32
 
 
@@ -28,25 +28,57 @@ def open_tiny(name: str) -> Tensors:
     return Tensors(source.spec, {key: source.tensor(key) for key in source.names()})
 
 
+def close(scores: np.ndarray, name: str) -> bool:
+    """To the reference, at every position of the prompt."""
+    return bool(np.abs(scores - reference(name)["logits"]).max() <= CLOSE)
+
+
+def read_prompt(model: Model, name: str, chunk: int, slot: int, of: int) -> np.ndarray:
+    """Logits of the prompt, read in chunks into a slot; no more is kept than the model attends to.
+
+    Rows of other slots read something else at the same time.
+    """
+    length = min(96, model.spec.sliding_window or 96)
+    prompt, cache, got = reference(name)["prompt"], model.empty(of, length), []
+    for start in range(0, len(prompt), min(chunk, length)):
+        tokens = prompt[start : start + min(chunk, length)]
+        rows = [Row(slot, start, tokens), Row((slot + 1) % of, start, tokens[::-1])]
+        scores, cache = model.read(cache, rows[:of], min(chunk, length), length if start else 0)
+        got.append(scores[0])
+    return np.concatenate(got)
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_prefill_logits_equal_transformers(name: str) -> None:
-    model = load(SafetensorsSource(FIXTURES / "models" / name))
-    expected = reference(name)
-    prompt = expected["prompt"]
-    (scores,), _ = model.read(model.empty(1, 96), [Row(0, 0, prompt)], 96, 0)
-    assert np.abs(scores - expected["logits"]).max() <= CLOSE
-    assert expected["logits"].std() > 1  # the bound means something
+    """The whole prompt at once where no window forbids it, in the plain form and in the kernel."""
+    assert reference(name)["logits"].std() > 1  # the bound means something
+    source = SafetensorsSource(FIXTURES / "models" / name)
+    assert close(read_prompt(load(source), name, 96, 0, 1), name)
+    if reason := build.load(None):
+        pytest.skip(f"no CPU kernel: {reason}")
+    kernel = cpu_backend(EngineConfig(slots=1), kernel=True)
+    assert close(read_prompt(load(source, backend=kernel), name, 96, 0, 1), name)
+
+
+@pytest.mark.parametrize("sharding", ["model", "batch"])
+@pytest.mark.parametrize("name", TINY)
+def test_chunked_logits_equal_transformers_on_two_devices(name: str, sharding: str) -> None:
+    """Prefill in chunks for both slots, split either way."""
+    source = SafetensorsSource(FIXTURES / "models" / name)
+    model = load(source, devices=2, sharding=sharding)
+    assert close(read_prompt(model, name, 32, 1, 2), name)
 
 
 @pytest.mark.parametrize("name", TINY)
 def test_decode_logits_equal_transformers(name: str) -> None:
     """Every token of the prompt read by decode, in slot 1 of two."""
     model = load(SafetensorsSource(FIXTURES / "models" / name))
-    expected = reference(name)
-    cache = model.empty(2, 96)
-    for position, token in enumerate(expected["prompt"]):
-        scores, cache = model.step(cache, [0, token], [0, position], [0, 1], 96)
-        assert np.abs(scores[1] - expected["logits"][position]).max() <= CLOSE
+    length = min(96, model.spec.sliding_window or 96)
+    cache, got = model.empty(2, length), []
+    for position, token in enumerate(reference(name)["prompt"]):
+        scores, cache = model.step(cache, [0, token], [0, position], [0, 1], length)
+        got.append(scores[1])
+    assert close(np.stack(got), name)
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -13,6 +13,7 @@ from server.engine import mesh as meshes
 from server.engine.backend import Backend, cpu_backend
 from server.engine.config import EngineConfig
 from server.models.decoder import Batch, Cache, forward, logits
+from server.models.families import FAMILIES
 from server.models.parameters import Parameters
 from server.models.spec import ModelSpec
 from server.quant import kv
@@ -20,11 +21,10 @@ from server.weights.load import load_parameters
 from server.weights.source import Source
 
 
-def tiny_spec(**changes: object) -> ModelSpec:
-    """Two layers, two key/value heads of two queries each."""
+def tiny_spec(family: str = "llama", **changes: object) -> ModelSpec:
+    """Two layers, two key/value heads of two queries each, and the switches of the family."""
     sizes = {
         "name": "tiny",
-        "family": "llama",
         "hidden": 64,
         "layers": 2,
         "heads": 4,
@@ -34,7 +34,7 @@ def tiny_spec(**changes: object) -> ModelSpec:
         "vocab": 128,
         "max_positions": 512,
     }
-    return ModelSpec.from_dict(sizes | changes)
+    return FAMILIES[family].spec(sizes | changes)
 
 
 @dataclass
@@ -54,31 +54,19 @@ class Tensors:
 def random_tensors(spec: ModelSpec, seed: int = 0) -> Tensors:
     """Weights large enough for attention and logits to vary, under their Hugging Face names."""
     draw = np.random.RandomState(seed).standard_normal
-    hidden, queries, keys = spec.hidden, spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-    values = {
-        "model.embed_tokens.weight": 0.4 * draw((spec.vocab, hidden)),
-        "model.norm.weight": 1 + 0.3 * draw(hidden),
-    }
-    if not spec.tied:
-        values["lm_head.weight"] = 0.4 * draw((spec.vocab, hidden))
-    shapes = {
-        "self_attn.q_proj": (queries, hidden),
-        "self_attn.k_proj": (keys, hidden),
-        "self_attn.v_proj": (keys, hidden),
-        "self_attn.o_proj": (hidden, queries),
-        "mlp.gate_proj": (spec.ffn, hidden),
-        "mlp.up_proj": (spec.ffn, hidden),
-        "mlp.down_proj": (hidden, spec.ffn),
-    }
-    for index in range(spec.layers):
-        layer = f"model.layers.{index}"
-        for name, shape in shapes.items():
-            values[f"{layer}.{name}.weight"] = 1.5 * draw(shape) / shape[1] ** 0.5
-            if spec.qkv_bias and name[-6:] in ("q_proj", "k_proj", "v_proj"):
-                values[f"{layer}.{name}.bias"] = 0.7 * draw(shape[0])
-        for name in ("input_layernorm", "post_attention_layernorm"):
-            values[f"{layer}.{name}.weight"] = 1 + 0.3 * draw(hidden)
-    return Tensors(spec, {name: value.astype(np.float32) for name, value in values.items()})
+    names = FAMILIES[spec.family].tensors
+
+    def value(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        if name.endswith(".bias"):
+            return 0.7 * draw(shape)
+        if len(shape) == 1:
+            return 1 - names.norm_offset + 0.3 * draw(shape)
+        if "embed" in name or "lm_head" in name:
+            return 0.4 * draw(shape)
+        return 1.5 * draw(shape) / shape[1] ** 0.5
+
+    shapes = names.shapes(spec).items()
+    return Tensors(spec, {name: value(name, shape).astype(np.float32) for name, shape in shapes})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Efficiencies from measurements, with priors, intervals and held-out error."""

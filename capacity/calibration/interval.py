@@ -1,0 +1,63 @@
+"""How far a prediction may be off."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from capacity.calibration.fit import Posterior
+from capacity.timing.efficiency import Efficiency, efficiency_of
+from client.results.comparison_repeats import CONFIDENCE, student_t
+
+_STEP = 1e-4
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A prediction with the bounds that a measurement stays within with probability CONFIDENCE."""
+
+    value: float
+    low: float
+    high: float
+
+    def holds(self, measured: float) -> bool:
+        """Whether a measurement is inside."""
+        return self.low <= measured <= self.high
+
+
+def interval(
+    predict: Callable[[Efficiency], float],
+    posterior: Posterior,
+    tags: frozenset[str] = frozenset(),
+    noise: bool = True,
+) -> Interval:
+    """Of what `predict` gives with the parameters of a posterior.
+
+    In the logarithm: student_t * sqrt(g' C g + noise^2), g the derivatives by the logarithms of the
+    parameters. Without `noise` it is for the mean of many measurements. Student's t with the freedom
+    that the noise was estimated with.
+    """
+    value = predict(efficiency_of(posterior.values, tags))
+    gradient = np.array(
+        [_derivative(predict, posterior, tags, name) for name in posterior.free]
+    )
+    variance = float(gradient @ posterior.covariance @ gradient) if posterior.free else 0.0
+    variance += posterior.noise**2 if noise else 0.0
+    reach = student_t(max(posterior.freedom, 1.0)) * np.sqrt(variance)
+    return Interval(value, float(value * np.exp(-reach)), float(value * np.exp(reach)))
+
+
+def _derivative(
+    predict: Callable[[Efficiency], float],
+    posterior: Posterior,
+    tags: frozenset[str],
+    name: str,
+) -> float:
+    def at(factor: float) -> float:
+        moved = {**posterior.values, name: posterior.values[name] * factor}
+        return float(np.log(predict(efficiency_of(moved, tags))))
+
+    return (at(np.exp(_STEP)) - at(np.exp(-_STEP))) / (2 * _STEP)
+
+
+__all__ = ["CONFIDENCE", "Interval", "interval"]

@@ -1,0 +1,1 @@
+"""Chips, how they are joined, and what is measured of this host."""

@@ -1,0 +1,1 @@
+"""What has to fit on a chip."""

@@ -1,0 +1,1 @@
+"""What others published, as data, and what our model says of it."""

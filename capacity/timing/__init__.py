@@ -1,0 +1,1 @@
+"""From work to seconds."""

@@ -1,0 +1,67 @@
+"""The time that work takes: the one formula behind every estimate.
+
+    device = sum over parts of max(bytes / (share * bandwidth), FLOPs / (share * peak)) + collectives
+    host   = step_s + layer_s * layers + sequence_s * sequences
+    step   = (host^q + device^q)^(1/q)
+
+The roofline (Williams, Waterman, Patterson 2009) for each kind of kernel. q = 1 adds host and device
+up; with q -> infinity the longer hides the shorter, as when kernels are launched ahead.
+
+    collectives = 2 (n - 1) / n * bytes / (share * link) + number * latency
+
+is a ring all-reduce over n chips (Thakur, Rabenseifner, Gropp 2005).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from capacity.hardware.slice import Slice
+from capacity.timing.efficiency import Efficiency
+from capacity.work.part import Amount, Part, Work
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds. `memory` and `compute` are what each alone would take; `device` is not their sum."""
+
+    memory: Amount
+    compute: Amount
+    links: Amount
+    device: Amount
+    host: Amount
+    total: Amount
+
+
+def step_time(work: Work, slice_: Slice, efficiency: Efficiency) -> StepTime:
+    """Of one step on a slice; arrays in the work give arrays."""
+    memory = [_memory_seconds(part, slice_, efficiency) for part in work.parts]
+    compute = [
+        part.flops / (slice_.chip.peak(part.arithmetic) * efficiency.compute)
+        for part in work.parts
+    ]
+    links = _link_seconds(work, slice_, efficiency)
+    device = sum(map(np.maximum, memory, compute)) + links
+    host = (
+        efficiency.step_s
+        + efficiency.layer_s * work.layers
+        + efficiency.sequence_s * work.sequences
+    )
+    q = efficiency.overlap
+    total = host + device if q == 1.0 else (host**q + device**q) ** (1 / q)
+    return StepTime(
+        sum(memory), sum(compute), links, device, host, total * efficiency.effect
+    )
+
+
+def _memory_seconds(part: Part, slice_: Slice, efficiency: Efficiency) -> Amount:
+    share = getattr(efficiency, part.kind) * (efficiency.quantized if part.quantized else 1.0)
+    return part.bytes / (slice_.chip.bandwidth * share)
+
+
+def _link_seconds(work: Work, slice_: Slice, efficiency: Efficiency) -> Amount:
+    link = slice_.link
+    if link is None or not work.collectives:
+        return 0.0
+    moved = 2 * (work.sharers - 1) / work.sharers * work.reduced
+    return moved / (link * efficiency.link) + work.collectives * slice_.latency

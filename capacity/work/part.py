@@ -1,0 +1,49 @@
+"""Kernels by what limits them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+# Single numbers, or arrays over the steps of a run.
+Amount = Any
+
+WEIGHTS, CACHE, ELEMENTWISE = "weights", "cache", "elementwise"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Kernels of one kind. `bytes`: moved to and from memory. `arithmetic`: the type of the inputs
+    of its products (one of `PEAKS`). `quantized`: what is read is stored in fewer bits.
+    """
+
+    kind: str
+    bytes: Amount
+    flops: Amount = 0.0
+    arithmetic: str = "bf16"
+    quantized: bool = False
+
+
+@dataclass(frozen=True)
+class Work:
+    """A step on each chip.
+
+    parts: run one after the other. reduced: bytes that each chip puts into all-reduces, in
+    `collectives` of them among `sharers` chips. layers: layers whose kernels the host launches. sequences: rows that the
+    host looks after.
+    """
+
+    parts: tuple[Part, ...]
+    reduced: Amount = 0.0
+    collectives: int = 0
+    sharers: int = 1
+    layers: int = 0
+    sequences: Amount = 0.0
+
+    @property
+    def bytes(self) -> Amount:
+        """All that is moved to and from memory."""
+        return sum(part.bytes for part in self.parts)
+
+    @property
+    def flops(self) -> Amount:
+        """All that is computed."""
+        return sum(part.flops for part in self.parts)

@@ -1,0 +1,59 @@
+"""What different servers do with the same model on the same chip."""
+
+from dataclasses import dataclass
+
+from capacity.names import pick
+
+READS = ("live", "whole")
+
+
+@dataclass(frozen=True)
+class Software:
+    """cache_reads: a decode step reads the live positions, or the whole cache of every slot.
+    stores_tied_head: a tied head is kept beside the table of embeddings.
+    quantizes_head: the output head is stored as the matrices of the layers are.
+    expands_heads: keys and values are copied for every query head, and appended by copying.
+    dequantizes: 4-bit weights are written out in 16 bits before a product of more than one row.
+    pads_prompts: to the next power of two.
+    chunks_prompts: a prompt is read in chunks, and only its last token goes through the head.
+    """
+
+    name: str
+    text: str
+    cache_reads: str = "live"
+    stores_tied_head: bool = False
+    quantizes_head: bool = False
+    expands_heads: bool = False
+    dequantizes: bool = False
+    pads_prompts: bool = False
+    chunks_prompts: bool = False
+
+
+_ALL = (
+    Software(
+        "loadstone",
+        "this project's server",
+        stores_tied_head=True,
+        quantizes_head=True,
+        chunks_prompts=True,
+    ),
+    Software(
+        "jetstream",
+        "jetstream-pytorch of spring 2024: reads the whole cache, one prompt a prefill",
+        cache_reads="whole",
+        quantizes_head=True,
+        pads_prompts=True,
+    ),
+    Software(
+        "torch",
+        "PyTorch, eager, Hugging Face transformers; bitsandbytes for quantized weights",
+        expands_heads=True,
+        dequantizes=True,
+    ),
+)
+SOFTWARE = {each.name: each for each in _ALL}
+
+
+def find_software(name: str) -> Software:
+    """By name. UsageError names the known ones."""
+    return pick("software", name, SOFTWARE)

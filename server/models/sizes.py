@@ -1,0 +1,197 @@
+"""How many bytes a model takes: the one definition, for the engine and for whoever plans. No JAX.
+
+Weights: the matrices of the layers and the output head as their scheme stores them (the head is
+stored even where it is tied: it is kept once as a table and once to multiply with); the table of
+embeddings, positions and biases in the compute type; norms in float32.
+
+Over `split` devices that share the model an axis that divides evenly is shared and any other is kept
+whole on each (`server/engine/mesh.py`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from server.models.spec import ModelSpec
+from server.quant.schemes import SCHEMES
+
+NORM_BYTES = 4
+SCALE_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A weight [outputs, inputs]. `shared`: the size of the axis that devices may share, whether
+    that is the one of its outputs or (`by_inputs`) of its inputs.
+    """
+
+    name: str
+    outputs: int
+    inputs: int
+    shared: int
+    by_inputs: bool = False
+
+    @property
+    def weights(self) -> int:
+        """How many numbers it has."""
+        return self.outputs * self.inputs
+
+    def bytes(self, scheme: str, compute_bytes: int, split: int) -> int:
+        """On each of `split` devices."""
+        outputs, inputs = self.outputs, self.inputs
+        if self.by_inputs:
+            inputs = share(inputs, self.shared, split)
+        else:
+            outputs = share(outputs, self.shared, split)
+        if scheme == "none":
+            return outputs * inputs * compute_bytes
+        return SCHEMES[scheme].bytes(outputs, inputs)
+
+
+def share(size: int, axis: int, split: int) -> int:
+    """What one of `split` devices has of `size`, where the axis of length `axis` may be shared."""
+    return size // split if axis % split == 0 else size
+
+
+def layer_matrices(model: ModelSpec) -> tuple[Matrix, ...]:
+    """The matrices of one layer, fused as the decoder keeps them."""
+    queries = model.heads * model.head_dim
+    keys = model.kv_heads * model.head_dim
+    return (
+        Matrix("qkv", queries + 2 * keys, model.hidden, model.kv_heads),
+        Matrix("out", model.hidden, queries, model.kv_heads, by_inputs=True),
+        Matrix("gate_up", model.mlp_parts * model.ffn, model.hidden, model.ffn),
+        Matrix("down", model.hidden, model.ffn, model.ffn, by_inputs=True),
+    )
+
+
+def head_matrix(model: ModelSpec) -> Matrix:
+    """From the last hidden state to logits."""
+    return Matrix("head", model.vocab, model.hidden, model.vocab)
+
+
+def head_scheme(scheme: str) -> str:
+    """How the output head is stored under a scheme for the layers."""
+    return SCHEMES[scheme].head
+
+
+def matrix_bytes(model: ModelSpec, scheme: str, compute_bytes: int, split: int = 1) -> int:
+    """The matrices that a step reads, per device: all layers and the head."""
+    layer = sum(each.bytes(scheme, compute_bytes, split) for each in layer_matrices(model))
+    head = head_matrix(model).bytes(head_scheme(scheme), compute_bytes, split)
+    return model.layers * layer + head
+
+
+def table_bytes(model: ModelSpec, compute_bytes: int, split: int = 1) -> int:
+    """Embeddings and learned positions, per device: a step reads a row for each token."""
+    rows = model.vocab
+    if model.positions == "learned":
+        rows += model.max_positions
+    return rows * share(model.hidden, model.hidden, split) * compute_bytes
+
+
+def vector_bytes(model: ModelSpec, compute_bytes: int, split: int = 1) -> int:
+    """Norms and biases, per device."""
+    norm = model.hidden * NORM_BYTES * (2 if model.norm == "layer" else 1)
+    qkv = (model.heads + 2 * model.kv_heads) * model.head_dim
+    layer = 2 * norm
+    layer += share(qkv, model.kv_heads, split) * compute_bytes * model.qkv_bias
+    layer += model.hidden * compute_bytes * model.out_bias
+    inner = share(model.mlp_parts * model.ffn, model.ffn, split)
+    layer += (inner + model.hidden) * compute_bytes * model.mlp_bias
+    return model.layers * layer + norm * (1 + model.embedding_norm)
+
+
+def weight_bytes(model: ModelSpec, scheme: str, compute_bytes: int, split: int = 1) -> int:
+    """Everything that is kept of the model, per device."""
+    return (
+        matrix_bytes(model, scheme, compute_bytes, split)
+        + table_bytes(model, compute_bytes, split)
+        + vector_bytes(model, compute_bytes, split)
+    )
+
+
+def position_bytes(
+    model: ModelSpec, quantized: bool, compute_bytes: int, split: int = 1
+) -> int:
+    """Keys and values of one position of one slot, all layers, per device.
+
+    int8 keeps a float32 scale for each vector beside its codes.
+    """
+    vector = model.head_dim + SCALE_BYTES if quantized else model.head_dim * compute_bytes
+    return model.layers * 2 * share(model.kv_heads, model.kv_heads, split) * vector
+
+
+SMALLEST_SPAN = 128
+SMALLEST_CHUNK = 32
+MOST_ROWS = 8  # prompts in a prefill dispatch; plain forms of attention copy the cache of each
+
+
+def spans(cache_length: int) -> tuple[int, ...]:
+    """How much of the cache a decode step may read: powers of two up to all of it."""
+    found, span = [], SMALLEST_SPAN
+    while span < cache_length:
+        found.append(span)
+        span *= 2
+    return (*found, cache_length)
+
+
+def prefill_sizes(slots: int, cache_length: int, chunk: int) -> tuple[tuple[int, int], ...]:
+    """(rows, tokens) that a prefill dispatch is padded to, each of at most `chunk` tokens."""
+    longest = min(chunk, cache_length)
+    lengths, length = [], SMALLEST_CHUNK
+    while length < longest:
+        lengths.append(length)
+        length *= 2
+    lengths.append(longest)
+    most = min(MOST_ROWS, slots)
+    return tuple((min(longest // size, most), size) for size in lengths)
+
+
+def temporary_bytes(
+    model: ModelSpec,
+    slots: int,
+    cache_length: int,
+    chunk: int,
+    compute_bytes: int,
+    split: int = 1,
+    live_block: int | None = None,
+) -> int:
+    """Activations, scores and logits of the largest prefill or decode step, per device.
+
+    An upper estimate before compiling; the compiled programs state theirs exactly. `live_block`:
+    attention reads live positions only, after it laid a chunk out in blocks of so many tokens.
+    """
+    sizes = prefill_sizes(slots, cache_length, chunk)
+    tokens = max(rows * length for rows, length in sizes)
+    # A key and a value of one layer.
+    position = share(2 * model.kv_heads * model.head_dim * 4, model.kv_heads, split)
+    inner = (model.mlp_parts + 1) * model.ffn  # what goes into the activation and comes out
+    # Twice over for int8 on CPU, which holds two terms of every activation.
+    wide = 2 * (share(inner, model.ffn, split) + 4 * model.hidden)
+    row = (wide + share(3 * model.vocab, model.vocab, split)) * 4
+    prefill, decode = tokens * wide * max(compute_bytes, 4), slots * row
+    if live_block is not None:
+        laid = max(rows * -(-length // live_block) * live_block for rows, length in sizes)
+        return max(prefill + laid * position, decode)
+    keys = cache_length + sizes[-1][1]
+    scores = 2 * tokens * share(model.heads, model.kv_heads, split) * keys * 4
+    # The slots' old keys and values, and a copy of them in the order that the product wants.
+    old = 2 * sizes[0][0] * cache_length * position
+    # One layer's cache, where a step reads less than all of it.
+    several = spans(cache_length)
+    part = 0 if len(several) == 1 else several[-2] * position
+    return max(prefill + scores + old, decode + slots * part)
+
+
+def largest_fitting(fits: Callable[[int], bool], granule: int = 1, most: int = 2**20) -> int:
+    """The largest multiple of `granule` that fits, 0 when not even one does.
+
+    `fits` is true up to some number and false beyond it.
+    """
+    low, high = 0, 1
+    while high * granule < most and fits(high * granule):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle * granule) else (low, middle)
+    return low * granule
