@@ -1,7 +1,7 @@
 """Every choice that depends on the device, in one place."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ def choose_backend(
     """The best forms for the devices of the mesh.
 
     CPUs compute in float32 (bf16 is slower there) and use our kernel where it can be had: it needs
-    a C compiler, AVX-512 VNNI, a head size it can take, and arrays not split over devices.
+    a C compiler, AVX-512 VNNI, and arrays not split over devices; its attention, a head size that
+    it can take.
     """
     platform = mesh.devices.flat[0].platform
     if platform != "cpu":
@@ -56,11 +57,17 @@ def choose_backend(
         return Backend(compute, form, _cache_type(config, compute), operations)
     if mesh.size > 1:
         reason = "arrays are split over several devices"
-    elif not cpu.attention_fits(spec.heads, spec.kv_heads, spec.head_dim):
-        reason = f"head size {spec.head_dim} does not suit it"
     else:
         reason = build.load(kernel_dir)
-    return cpu_backend(config, kernel=not reason, report=report, reason=reason)
+    backend = cpu_backend(config, kernel=not reason, report=report, reason=reason)
+    if reason or cpu.attention_fits(spec.heads, spec.kv_heads, spec.head_dim):
+        return backend
+    report(
+        f"CPU kernel not used for attention (head size {spec.head_dim} is not a multiple of "
+        f"{cpu.LANES} up to {cpu.MAX_HEAD_DIM}); plain XLA instead"
+    )
+    operations = replace(backend.operations, attention=PlainAttention(attend_reduce))
+    return replace(backend, operations=operations, reads_live=False)
 
 
 def cpu_backend(

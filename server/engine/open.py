@@ -153,8 +153,8 @@ def _within_reach(config: EngineConfig, spec: ModelSpec, report: Report) -> Engi
     longest = spec.longest_cache
     if longest is None or config.cache_length <= longest:
         return config
-    why = "positions" if longest == spec.position_limit else "as sliding window"
-    report(f"cache length {longest} instead of {config.cache_length}: the model has {longest} {why}")
+    why = "positions" if longest == spec.position_limit else "sliding window"
+    report(f"cache length {longest} instead of {config.cache_length}: the model's {why}")
     return replace(config, cache_length=longest)
 
 

@@ -1,4 +1,4 @@
-"""A GGUF file of the Llama or Qwen2 architecture, dequantized tensor by tensor."""
+"""A GGUF file of the Llama, Qwen2 or Gemma architecture, dequantized tensor by tensor."""
 
 import re
 from functools import cached_property
@@ -9,10 +9,11 @@ import numpy as np
 from gguf import GGUFReader
 from gguf.quants import dequantize
 
+from server.models.families import FAMILIES
 from server.models.spec import ModelSpec
 from server.weights.source import CheckpointError
 
-ARCHITECTURES = ("llama", "qwen2")
+ARCHITECTURES = ("llama", "qwen2", "gemma")  # the names of our families, too
 FREQUENCIES = "rope_freqs.weight"
 
 _NAMES = {
@@ -59,6 +60,9 @@ class GGUFSource:
         paired = self.spec.family == "llama" and name.endswith(("q_proj.weight", "k_proj.weight"))
         if paired and values.shape[0] % self.spec.head_dim == 0:
             return _pair_halves(values, self.spec.head_dim)
+        if values.ndim == 1 and name.endswith("norm.weight"):
+            # Here they are stored as they are multiplied, in Hugging Face's files less an offset.
+            return values - np.float32(FAMILIES[self.spec.family].tensors.norm_offset)
         return values
 
     @cached_property
@@ -86,25 +90,24 @@ class GGUFSource:
         head_dim = self._value(f"{kind}.attention.key_length", hidden // heads)
         self._refuse_unless(f"{kind}.rope.scaling.type", "none")
         self._refuse_unless(f"{kind}.rope.dimension_count", head_dim)
-        return ModelSpec(
-            name=self.path.stem,
-            family=kind,
-            hidden=hidden,
-            layers=self._value(f"{kind}.block_count"),
-            heads=heads,
-            kv_heads=self._value(f"{kind}.attention.head_count_kv", heads),
-            head_dim=head_dim,
-            ffn=self._value(f"{kind}.feed_forward_length"),
-            vocab=int(stored["token_embd.weight"].shape[1]),
-            max_positions=self._value(f"{kind}.context_length"),
-            rope_theta=float(self._value(f"{kind}.rope.freq_base", 10000.0)),
-            rope_factors=tuple(map(float, factors.data)) if factors is not None else None,
-            norm_eps=float(self._value(f"{kind}.attention.layer_norm_rms_epsilon")),
-            qkv_bias=kind == "qwen2",
-            tied="output.weight" not in stored,
-            bos_id=self._value("tokenizer.ggml.bos_token_id", None),
-            eos_ids=() if eos is None else (eos,),
-        )
+        values = {
+            "name": self.path.stem,
+            "hidden": hidden,
+            "layers": self._value(f"{kind}.block_count"),
+            "heads": heads,
+            "kv_heads": self._value(f"{kind}.attention.head_count_kv", heads),
+            "head_dim": head_dim,
+            "ffn": self._value(f"{kind}.feed_forward_length"),
+            "vocab": int(stored["token_embd.weight"].shape[1]),
+            "max_positions": self._value(f"{kind}.context_length"),
+            "rope_theta": float(self._value(f"{kind}.rope.freq_base", 10000.0)),
+            "rope_factors": tuple(map(float, factors.data)) if factors is not None else None,
+            "norm_eps": float(self._value(f"{kind}.attention.layer_norm_rms_epsilon")),
+            "tied": "output.weight" not in stored,
+            "bos_id": self._value("tokenizer.ggml.bos_token_id", None),
+            "eos_ids": () if eos is None else (eos,),
+        }
+        return FAMILIES[kind].spec(values)
 
     def _refuse_unless(self, key: str, supported: Any) -> None:
         value = self._value(key, supported)

@@ -21,6 +21,9 @@ def tensors() -> dict[str, Tensors]:
         "llama": tiny_spec(),
         "many": tiny_spec(heads=8, kv_heads=8, ffn=128),
         "uneven": tiny_spec(heads=6, kv_heads=3, ffn=100, vocab=131, hidden=60),
+        "opt": tiny_spec("opt", kv_heads=4, max_positions=300),
+        "bloom": tiny_spec("bloom", heads=8, kv_heads=8, ffn=256),
+        "starcoder2": tiny_spec("starcoder2", heads=8, kv_heads=4, sliding_window=256),
     }
     return {name: random_tensors(spec) for name, spec in specs.items()}
 

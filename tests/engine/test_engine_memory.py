@@ -43,6 +43,9 @@ def memory_of(plan: EnginePlan) -> MemoryPlan:
         ("many", {"devices": 8, **INT8}),
         ("uneven", {"devices": 8, **INT8}),
         ("llama", {"devices": 8, "sharding": "batch", "slots": 8}),
+        ("opt", {}),
+        ("bloom", {"devices": 8, **INT8}),
+        ("starcoder2", {"weights": "int8", "devices": 2}),
     ],
     ids=str,
 )
@@ -63,6 +66,10 @@ def test_the_plan_is_what_the_arrays_take(engines: Callable, name: str, settings
         {"cache_length": 256, "chunk": 64},
         {"cache_length": 256, "chunk": 64, "devices": 2, "sharding": "batch"},
         {"name": "many", "devices": 8, "weights": "int8", "quantize_kv_cache": True},
+        {"name": "bloom", "cache_length": 256, "chunk": 256},
+        {"name": "bloom", "devices": 8, "weights": "int8", "quantize_kv_cache": True},
+        {"name": "starcoder2", "devices": 2, "cache_length": 256, "chunk": 64},
+        {"name": "opt", "weights": "int8"},
     ],
     ids=str,
 )

@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.kernels import build, cpu
+from server.models import operations
+from server.models.spec import ACTIVATIONS as MODEL_ACTIVATIONS
 from server.quant.two_term import two_term_product
 
 # Few widths, many row counts: each new shape is compiled by XLA.
@@ -158,15 +160,60 @@ def test_norm_matches_the_plain_form(rows: int, width: int) -> None:
 
 
 @pytest.mark.parametrize("rows, width", ROWS)
-def test_gate_matches_the_plain_form(rows: int, width: int) -> None:
-    x = np.random.default_rng(width).standard_normal((rows, 2, width)).astype(np.float32) * 20
-    x[:, 0, 0] = np.resize([0.0, -200.0, 200.0, -88.0], rows)
-    got = np.asarray(jax.jit(cpu.gate)(x))
-    first, second = x[:, 0].astype(np.float64), x[:, 1].astype(np.float64)
-    expected = first / (1 + np.exp(-first)) * second
-    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-30)
-    bad = np.full((1, 2, 16), np.nan, np.float32)
-    assert np.all(np.isnan(cpu.gate(bad)))
+def test_layer_norm_matches_the_plain_form(rows: int, width: int) -> None:
+    """Far from zero too, where a mean of squares less the mean's square would cancel."""
+    random = np.random.default_rng(width)
+    x = random.standard_normal((rows, width)).astype(np.float32) * 30 + 300
+    weight, bias = random.standard_normal((2, width)).astype(np.float32)
+    x[0] = 0
+    if rows > 1:
+        x[1] = 7
+    program = jax.jit(cpu.layer_norm, static_argnums=3)
+    got = np.asarray(program(x[None], weight, bias, 1e-5))[0]
+    wide = x.astype(np.float64)
+    variance = wide.var(-1, keepdims=True)
+    expected = (wide - wide.mean(-1, keepdims=True)) / np.sqrt(variance + 1e-5) * weight + bias
+    np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
+    twin = operations.layer_norm(jnp.asarray(x), weight, bias, 1e-5)
+    np.testing.assert_allclose(got, twin, rtol=2e-5, atol=2e-5)
+    assert np.all(got[:2] == bias) or rows == 1
+
+
+ACTIVATIONS = {
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu-tanh": lambda x: x / (1 + np.exp(-2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "relu": lambda x: np.maximum(x, 0),
+}
+
+
+@pytest.mark.parametrize("parts", [1, 2], ids=["plain", "gated"])
+@pytest.mark.parametrize("rows, width", ROWS)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_match_the_plain_form(name: str, rows: int, width: int, parts: int) -> None:
+    x = np.random.default_rng(width).standard_normal((rows, parts, width)).astype(np.float32) * 20
+    x[:, 0, 0] = np.resize([0.0, -200.0, 200.0, -88.0, -3.0], rows)
+    program = jax.jit(cpu.activate, static_argnums=1)
+    got = np.asarray(program(x, name))
+    wide = x.astype(np.float64)
+    with np.errstate(over="ignore"):
+        expected = ACTIVATIONS[name](wide[:, 0]) * (wide[:, 1] if parts == 2 else 1)
+    # The relative error of exp(z) is that of z, float32: 88 is the largest that counts.
+    np.testing.assert_allclose(got, expected, rtol=1e-6 if name == "silu" else 2e-5, atol=1e-30)
+    twin = operations.activate(jnp.asarray(x), name)
+    np.testing.assert_allclose(got, twin, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bad_value_does_not_vanish(name: str, bad: float) -> None:
+    x = np.ones((1, 1, 33), np.float32)
+    x[0, 0, 20] = bad
+    got = np.asarray(cpu.activate(jnp.asarray(x), name))[0]
+    assert np.array_equal(got[20], bad, equal_nan=True) and np.isfinite(np.delete(got, 20)).all()
+
+
+def test_every_activation_of_the_models_is_here() -> None:
+    assert set(cpu.ACTIVATIONS) == set(ACTIVATIONS) == set(MODEL_ACTIVATIONS)
 
 
 @settings(max_examples=40, deadline=None)

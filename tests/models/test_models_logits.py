@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from server.engine.backend import cpu_backend
+from server.engine import mesh as meshes
+from server.engine.backend import choose_backend, cpu_backend
 from server.engine.config import EngineConfig
 from server.kernels import build
 from server.weights.safetensors import SafetensorsSource
@@ -14,6 +16,8 @@ from tests.models.tiny import Model, Row, Tensors, load
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 TINY = sorted(path.name for path in (FIXTURES / "models").iterdir())
+FAMILY = ["llama31", "mistral", "qwen25", "gemma", "starcoder2", "opt", "bloom"]
+PROMPT = 90
 CLOSE = 1e-3  # the acceptance bound on logits in float32
 
 
@@ -33,52 +37,53 @@ def close(scores: np.ndarray, name: str) -> bool:
     return bool(np.abs(scores - reference(name)["logits"]).max() <= CLOSE)
 
 
-def read_prompt(model: Model, name: str, chunk: int, slot: int, of: int) -> np.ndarray:
-    """Logits of the prompt, read in chunks into a slot; no more is kept than the model attends to.
+def read(model: Model, name: str, chunk: int, until: int, slots: int) -> np.ndarray:
+    """Logits of the prompt in the last of some slots: in chunks up to `until`, then by decode.
 
-    Rows of other slots read something else at the same time.
+    No more is kept than the model attends to. Another slot reads something else at the same time.
     """
     length = min(96, model.spec.sliding_window or 96)
-    prompt, cache, got = reference(name)["prompt"], model.empty(of, length), []
-    for start in range(0, len(prompt), min(chunk, length)):
-        tokens = prompt[start : start + min(chunk, length)]
-        rows = [Row(slot, start, tokens), Row((slot + 1) % of, start, tokens[::-1])]
-        scores, cache = model.read(cache, rows[:of], min(chunk, length), length if start else 0)
+    chunk, last = min(chunk, length), slots - 1
+    prompt, cache, got = reference(name)["prompt"], model.empty(slots, length), []
+    for start in range(0, until, chunk):
+        tokens = prompt[start : min(start + chunk, until)]
+        rows = [Row(last, start, tokens), Row(0, start, tokens[::-1])]
+        span = length if until > chunk else 0
+        scores, cache = model.read(cache, rows[:slots], chunk, span)
         got.append(scores[0])
+    for position in range(until, len(prompt)):
+        tokens, starts = np.full(slots, prompt[position]), np.full(slots, position)
+        scores, cache = model.step(cache, tokens, starts, [1] * slots, length)
+        got.append(scores[last][None])
     return np.concatenate(got)
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_prefill_logits_equal_transformers(name: str) -> None:
-    """The whole prompt at once where no window forbids it, in the plain form and in the kernel."""
+def test_logits_of_a_whole_prompt_equal_transformers(name: str) -> None:
+    """At once where no window forbids it."""
     assert reference(name)["logits"].std() > 1  # the bound means something
-    source = SafetensorsSource(FIXTURES / "models" / name)
-    assert close(read_prompt(load(source), name, 96, 0, 1), name)
+    model = load(SafetensorsSource(FIXTURES / "models" / name))
+    assert close(read(model, name, 96, PROMPT, 1), name)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_logits_of_the_kernel_equal_transformers(name: str) -> None:
+    """As the engine computes on one CPU: in chunks, then by decode."""
     if reason := build.load(None):
         pytest.skip(f"no CPU kernel: {reason}")
-    kernel = cpu_backend(EngineConfig(slots=1), kernel=True)
-    assert close(read_prompt(load(source, backend=kernel), name, 96, 0, 1), name)
+    source = SafetensorsSource(FIXTURES / "models" / name)
+    mesh = meshes.make_mesh(jax.devices()[:1], "model")
+    backend = choose_backend(source.spec, mesh, EngineConfig(slots=1), None)
+    assert close(read(load(source, backend=backend), name, 32, 50, 2), name)
 
 
 @pytest.mark.parametrize("sharding", ["model", "batch"])
-@pytest.mark.parametrize("name", TINY)
-def test_chunked_logits_equal_transformers_on_two_devices(name: str, sharding: str) -> None:
-    """Prefill in chunks for both slots, split either way."""
+@pytest.mark.parametrize("name", FAMILY)
+def test_logits_on_two_devices_equal_transformers(name: str, sharding: str) -> None:
+    """In chunks, then by decode, split either way."""
     source = SafetensorsSource(FIXTURES / "models" / name)
     model = load(source, devices=2, sharding=sharding)
-    assert close(read_prompt(model, name, 32, 1, 2), name)
-
-
-@pytest.mark.parametrize("name", TINY)
-def test_decode_logits_equal_transformers(name: str) -> None:
-    """Every token of the prompt read by decode, in slot 1 of two."""
-    model = load(SafetensorsSource(FIXTURES / "models" / name))
-    length = min(96, model.spec.sliding_window or 96)
-    cache, got = model.empty(2, length), []
-    for position, token in enumerate(reference(name)["prompt"]):
-        scores, cache = model.step(cache, [0, token], [0, position], [0, 1], length)
-        got.append(scores[1])
-    assert close(np.stack(got), name)
+    assert close(read(model, name, 32, 50, 2), name)
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -87,3 +87,19 @@ def test_rows_at_different_turns_of_the_window(models: dict[bool, Model]) -> Non
         scores, cache = model.step(cache, [long[at[0]], short[at[1]]], at, [1, 1], length)
         for slot in (0, 1):
             assert np.abs(scores[slot] - expected[slot][at[slot]]).max() <= BOUND[False]
+
+
+@pytest.mark.parametrize("family", ["starcoder2", "opt", "bloom"])
+def test_other_positions_roll_too(family: str) -> None:
+    """Rotated, learned and ALiBi's distances stay those of the absolute positions; a cache of just
+    the sliding window is the model's own attention.
+    """
+    own = {"starcoder2": {"sliding_window": 12}, "opt": {"kv_heads": 4}, "bloom": {"kv_heads": 4}}
+    source = random_tensors(tiny_spec(family, layers=1, **own[family]), seed=5)
+    tokens = list(map(int, np.random.RandomState(1).randint(0, 64, 45)))
+    got = served(load(source), tokens, [5] * 7, 12, 5)
+    window = None if family == "starcoder2" else 12
+    expected = plain_logits(source, tokens, window=window)
+    assert np.abs(got - expected).max() <= BOUND[False]
+    if family != "starcoder2":
+        assert np.abs(got - plain_logits(source, tokens)).max() > 0.1
