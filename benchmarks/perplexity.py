@@ -130,8 +130,8 @@ def measure(
     mesh = meshes.make_mesh(jax.devices()[:1], "model")
     config = EngineConfig(1, window, weights=kind.weights, quantize_kv_cache=kind.cache)
     backend = choose_backend(source.spec, mesh, config, cache_dir)
-    places = meshes.parameter_shardings(source.spec, backend.form, mesh)
-    parameters = load_parameters(source, source.spec, backend.form, backend.compute, places, 1)
+    places = meshes.parameter_shardings(source.spec, backend.forms, mesh)
+    parameters = load_parameters(source, source.spec, backend.forms, backend.compute, places, 1)
     return Reader(source.spec, backend, parameters, window, chunk).score(tokens)
 
 

@@ -1,6 +1,6 @@
 """Every choice that depends on the device, in one place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,41 @@ from server.kernels import build, cpu
 from server.models.operations import Operations
 from server.models.spec import ModelSpec
 from server.quant.dense import DenseForm, PackedDenseForm
+from server.quant.fp8 import Fp8Form, PackedFp8Form
+from server.quant.int4 import INT4, PACKED_INT4
 from server.quant.int8 import Int8, Int8Form, PackedInt8Form, TwoTermInt8
-from server.quant.weight import Form
+from server.quant.int8_decomp import DecompInt8, PackedDecompInt8
+from server.quant.int8_dynamic import DynamicInt8, PackedDynamicInt8
+from server.quant.nf4 import NF4, PACKED_NF4
+from server.quant.nf4_dq import Nf4DqForm, PackedNf4DqForm
+from server.quant.schemes import SCHEMES
+from server.quant.weight import Form, Forms
+
+# By scheme. Plain XLA serves every device; what CPUs do otherwise stands in the two below.
+PLAIN: dict[str, Form] = {
+    "none": DenseForm(jnp.bfloat16),
+    "int8": Int8Form(Int8),
+    "int8-dynamic": Int8Form(DynamicInt8),
+    "int8-decomp": Int8Form(DecompInt8),
+    "nf4": NF4,
+    "nf4-dq": Nf4DqForm(),
+    "int4": INT4,
+    "fp8": Fp8Form(),
+}
+PLAIN_CPU: dict[str, Form] = PLAIN | {
+    "none": DenseForm(jnp.float32),
+    "int8": Int8Form(TwoTermInt8),
+}
+KERNEL: dict[str, Form] = {
+    "none": PackedDenseForm(),
+    "int8": PackedInt8Form(),
+    "int8-dynamic": PackedInt8Form(PackedDynamicInt8),
+    "int8-decomp": PackedInt8Form(PackedDecompInt8),
+    "nf4": PACKED_NF4,
+    "nf4-dq": PackedNf4DqForm(),
+    "int4": PACKED_INT4,
+    "fp8": PackedFp8Form(),
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +63,7 @@ class Backend:
     """
 
     compute: Any
-    form: Form
+    forms: Forms
     cache: Any
     operations: Operations
     reads_live: bool = False
@@ -52,9 +85,10 @@ def choose_backend(
     platform = mesh.devices.flat[0].platform
     if platform != "cpu":
         compute = jnp.bfloat16
-        form: Form = Int8Form(Int8) if config.weights == "int8" else DenseForm(compute)
         operations = Operations(PlainAttention(attend_einsum))
-        return Backend(compute, form, _cache_type(config, compute), operations)
+        return Backend(
+            compute, forms_of(config.weights, PLAIN), _cache_type(config, compute), operations
+        )
     if mesh.size > 1:
         reason = "arrays are split over several devices"
     else:
@@ -80,14 +114,19 @@ def cpu_backend(
     """The forms for CPUs, with our kernel or in plain XLA."""
     cache = _cache_type(config, jnp.float32)
     if kernel:
-        packed: Form = PackedInt8Form() if config.weights == "int8" else PackedDenseForm()
+        forms = forms_of(config.weights, KERNEL)
         operations = Operations(
             attend_in_kernel, cpu.norm, cpu.layer_norm, cpu.activate, cpu.argmax
         )
-        return Backend(jnp.float32, packed, cache, operations, reads_live=True)
+        return Backend(jnp.float32, forms, cache, operations, reads_live=True)
     report(f"CPU kernel not used ({reason}); plain XLA instead")
-    plain: Form = Int8Form(TwoTermInt8) if config.weights == "int8" else DenseForm(jnp.float32)
-    return Backend(jnp.float32, plain, cache, Operations(PlainAttention(attend_reduce)))
+    forms = forms_of(config.weights, PLAIN_CPU)
+    return Backend(jnp.float32, forms, cache, Operations(PlainAttention(attend_reduce)))
+
+
+def forms_of(scheme: str, table: Mapping[str, Form]) -> Forms:
+    """Of the layers and of the head."""
+    return Forms(table[scheme], table[SCHEMES[scheme].head])
 
 
 def _cache_type(config: EngineConfig, compute: Any) -> Any:

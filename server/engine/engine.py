@@ -46,7 +46,7 @@ class EnginePlan:
 
     def parameter_shardings(self) -> Parameters:
         """For each leaf of the parameters."""
-        return meshes.parameter_shardings(self.model, self.backend.form, self.mesh)
+        return meshes.parameter_shardings(self.model, self.backend.forms, self.mesh)
 
     @property
     def spans(self) -> tuple[int, ...]:
@@ -79,6 +79,7 @@ class EnginePlan:
                 np.dtype(self.backend.compute).itemsize,
                 self.mesh.shape["model"],
                 self.backend.reads_live,
+                self.backend.forms.layers.scratch,
             ),
         )
 

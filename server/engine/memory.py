@@ -51,12 +51,18 @@ def tree_bytes(shapes: Any, shardings: Any) -> int:
 
 
 def estimate_temporaries(
-    model: ModelSpec, config: EngineConfig, itemsize: int, split: int, reads_live: bool
+    model: ModelSpec,
+    config: EngineConfig,
+    itemsize: int,
+    split: int,
+    reads_live: bool,
+    scratch: int,
 ) -> int:
     """Bytes of activations, scores and logits of the largest prefill or decode step, per device.
 
     An upper estimate before compiling; the compiled programs state theirs exactly. `split` devices
-    share heads, MLP and vocabulary where these divide evenly. `reads_live` is as in `Backend`.
+    share heads, MLP and vocabulary where these divide evenly. `reads_live` is as in `Backend`,
+    `scratch` as in `Form`.
     """
 
     def share(size: int, of: int) -> int:
@@ -80,7 +86,11 @@ def estimate_temporaries(
     old = 2 * sizes[0].rows * config.cache_length * position
     # One layer's cache, where a step reads less than all of it.
     part = 0 if len(config.spans) == 1 else config.spans[-2] * position
-    return max(prefill + scores + old, decode + config.slots * part)
+    # The largest weight of a layer, where a product writes it anew.
+    qkv = (model.heads + 2 * model.kv_heads) * model.head_dim
+    largest = max(share(model.mlp_parts * model.ffn, model.ffn), share(qkv, model.kv_heads))
+    anew = scratch * largest * model.hidden
+    return max(prefill + scores + old, decode + config.slots * part) + anew
 
 
 def check_fit(

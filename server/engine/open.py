@@ -113,7 +113,7 @@ def open_engine(
     mesh = meshes.make_mesh(devices, config.sharding)
     backend = choose_backend(spec, mesh, config, cache_dir, report)
     plan = EnginePlan(spec, config, backend, mesh, eos_ids)
-    shapes = dummy_shapes(spec, backend.form, backend.compute, plan.mlp_blocks)
+    shapes = dummy_shapes(spec, backend.forms, backend.compute, plan.mlp_blocks)
     limit = int(memory.free_bytes(devices) * (1 - HEADROOM))
 
     def plan_for(config: EngineConfig) -> memory.MemoryPlan:
@@ -129,6 +129,8 @@ def open_engine(
     uneven = meshes.uneven_axes(spec, mesh)
     if uneven:
         report(f"kept whole on each of {len(devices)} devices: {', '.join(uneven)}")
+    for notice in meshes.moved_splits(spec, backend.forms, mesh):
+        report(f"over {len(devices)} devices {notice}")
 
     def progress(done: int, of: int) -> None:
         if done % 8 == 0 or done == of:
@@ -137,11 +139,11 @@ def open_engine(
     places = plan.parameter_shardings()
     if choice.source is None:
         parameters = dummy_parameters(
-            spec, backend.form, backend.compute, places, plan.mlp_blocks, report=progress
+            spec, backend.forms, backend.compute, places, plan.mlp_blocks, report=progress
         )
     else:
         parameters = load_parameters(
-            choice.source, spec, backend.form, backend.compute, places, plan.mlp_blocks, progress
+            choice.source, spec, backend.forms, backend.compute, places, plan.mlp_blocks, progress
         )
     return JaxEngine(plan, parameters, report)
 

@@ -51,6 +51,27 @@ def int8_product(
     return jax.ffi.ffi_call("loadstone_int8_product", shape)(x, packed, scale)
 
 
+def dynamic_product(
+    x: Float[Array, "M K"], packed: UInt8[Array, "blocks quads 16 4"], scale: Float32[Array, " N"]
+) -> Float32[Array, "M N"]:
+    """(x @ w.T) * scale with x in one int8 term: 127 steps of the largest value of a row."""
+    shape = jax.ShapeDtypeStruct((x.shape[0], scale.shape[0]), jnp.float32)
+    x = x.astype(jnp.float32)
+    return jax.ffi.ffi_call("loadstone_dynamic_product", shape)(x, packed, scale)
+
+
+def decomp_product(
+    x: Float[Array, "M K"],
+    packed: UInt8[Array, "blocks quads 16 4"],
+    scale: Float32[Array, " N"],
+    threshold: float,
+) -> Float32[Array, "M N"]:
+    """As `dynamic_product`, but inputs in which any row reaches the threshold stay float32."""
+    shape = jax.ShapeDtypeStruct((x.shape[0], scale.shape[0]), jnp.float32)
+    call = jax.ffi.ffi_call("loadstone_decomp_product", shape)
+    return call(x.astype(jnp.float32), packed, scale, threshold=np.float32(threshold))
+
+
 def f32_product(
     x: Float[Array, "M K"], packed: Float32[Array, "blocks K 16"]
 ) -> Float32[Array, "M N"]:

@@ -45,7 +45,12 @@ _ALL = (
     Scheme("int8-decomp", 8, "LLM.int8(): int8-dynamic, but activations from 6.0 up stay exact"),
     Scheme("nf4", 4, "4-bit NormalFloat, a float32 scale for 64 weights", block=64),
     Scheme(
-        "nf4-dq", 4, "nf4 with 8-bit scales (double quantization)", block=64, scale_bits=8, group=256
+        "nf4-dq",
+        4,
+        "nf4 with 8-bit scales (double quantization)",
+        block=64,
+        scale_bits=8,
+        group=256,
     ),
     Scheme("int4", 4, "symmetric 4-bit integers, a float32 scale for 128 weights", block=128),
     Scheme("fp8", 8, "8-bit floating point (e4m3), a scale per output channel"),

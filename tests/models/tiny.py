@@ -158,9 +158,9 @@ def load(
     parameters = load_parameters(
         source,
         spec,
-        backend.form,
+        backend.forms,
         backend.compute,
-        meshes.parameter_shardings(spec, backend.form, mesh),
+        meshes.parameter_shardings(spec, backend.forms, mesh),
         meshes.mlp_blocks(spec, mesh),
     )
     return Model(spec, parameters, backend, mesh)
