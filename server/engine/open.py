@@ -14,7 +14,7 @@ from server.engine.config import EngineConfig
 from server.engine.engine import EnginePlan, JaxEngine
 from server.models.catalogue import catalogue
 from server.models.spec import ModelSpec
-from server.weights.dummy import dummy_parameters, dummy_shapes
+from server.weights.dummy import dummy_parameters
 from server.weights.gguf import GGUFSource
 from server.weights.load import load_parameters
 from server.weights.safetensors import SafetensorsSource
@@ -113,7 +113,7 @@ def open_engine(
     mesh = meshes.make_mesh(devices, config.sharding)
     backend = choose_backend(spec, mesh, config, cache_dir, report)
     plan = EnginePlan(spec, config, backend, mesh, eos_ids)
-    shapes = dummy_shapes(spec, backend.forms, backend.compute, plan.mlp_blocks)
+    shapes = plan.parameter_shapes()
     limit = int(memory.free_bytes(devices) * (1 - HEADROOM))
 
     def plan_for(config: EngineConfig) -> memory.MemoryPlan:
