@@ -80,7 +80,7 @@ def _noise(
     measurements, so that a few points that happen to lie well do not promise too much.
     """
     if not observations:
-        return expected, _PRIOR_FREEDOM
+        return expected, _BELIEVED
     errors = _log_errors(observations, values)
     # The trace of the hat matrix: how many parameters the data really decided.
     used = float(np.trace(jacobian @ covariance @ jacobian.T)) / expected**2
@@ -90,18 +90,16 @@ def _noise(
 
 
 _PRIOR_FREEDOM = 2.0
+# Priors alone are taken at their word.
+_BELIEVED = 1000.0
 
 
-def _values(
-    priors: Mapping[str, Prior], free: Sequence[str], logs: np.ndarray
-) -> dict[str, float]:
+def _values(priors: Mapping[str, Prior], free: Sequence[str], logs: np.ndarray) -> dict[str, float]:
     values = {name: prior.median for name, prior in priors.items()}
     return values | dict(zip(free, np.exp(logs).tolist(), strict=True))
 
 
-def _log_errors(
-    observations: Sequence[Observation], values: Mapping[str, float]
-) -> np.ndarray:
+def _log_errors(observations: Sequence[Observation], values: Mapping[str, float]) -> np.ndarray:
     return np.array([np.log(predict(each, values) / each.measured) for each in observations])
 
 

@@ -34,13 +34,11 @@ def interval(
     """Of what `predict` gives with the parameters of a posterior.
 
     In the logarithm: student_t * sqrt(g' C g + noise^2), g the derivatives by the logarithms of the
-    parameters. Without `noise` it is for the mean of many measurements. Student's t with the freedom
-    that the noise was estimated with.
+    parameters. Without `noise` it is for the mean of many measurements. Student's t has the
+    freedom that the noise was estimated with.
     """
     value = predict(efficiency_of(posterior.values, tags))
-    gradient = np.array(
-        [_derivative(predict, posterior, tags, name) for name in posterior.free]
-    )
+    gradient = np.array([_derivative(predict, posterior, tags, name) for name in posterior.free])
     variance = float(gradient @ posterior.covariance @ gradient) if posterior.free else 0.0
     variance += posterior.noise**2 if noise else 0.0
     reach = student_t(max(posterior.freedom, 1.0)) * np.sqrt(variance)

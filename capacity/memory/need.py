@@ -8,7 +8,7 @@ from capacity.work.setting import Setting
 from client.errors import UsageError
 from server.models import sizes
 
-# Kept free beside the plan: XLA's own buffers and fragments; `server/engine/open.py` keeps the same.
+# Kept free beside the plan for XLA's own buffers and fragments, as `server/engine/open.py` does.
 HEADROOM = 0.05
 
 
@@ -109,9 +109,10 @@ def _elsewhere(setting: Setting) -> str:
     if setting.sharding == "batch" and setting.slice.count > 1:
         ways.append("--sharding model splits the weights")
     for bigger in slices_of(setting.slice.chip):
-        if bigger.count > setting.slice.count and memory_need(
-            replace(least, slice=bigger, sharding="model", slots=1)
-        ).fits:
+        if (
+            bigger.count > setting.slice.count
+            and memory_need(replace(least, slice=bigger, sharding="model", slots=1)).fits
+        ):
             ways.append(f"{bigger.name} would hold it")
             break
     return "; ".join(ways) or "take a chip with more memory, or a smaller model"

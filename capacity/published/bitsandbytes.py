@@ -6,25 +6,27 @@ from capacity.calibration.observation import Observation
 from capacity.hardware.slice import Slice
 from capacity.published.model import Chips, PageModel
 from capacity.published.rows import PublishedRow
-from capacity.timing.efficiency import Efficiency, Prior, Priors
+from capacity.timing.efficiency import IDEAL, Efficiency, Prior, Priors
 from capacity.timing.profiles import NOISE, TORCH, TORCH_LAYER_SECONDS
 from capacity.timing.seconds import step_time
 from capacity.work.decode import decode_work
 from capacity.work.setting import Setting
-from capacity.work.software import SOFTWARE
+from capacity.work.software import LEAST, SOFTWARE, Software
 from server.models.catalogue import catalogue
 
 # Prompt 64, 100 new tokens.
 _MEAN_POSITIONS = 114
 
 
-def _expects(row: PublishedRow, chips: Chips) -> Observation:
+def _expects(
+    row: PublishedRow, chips: Chips, software: Software = SOFTWARE["torch"]
+) -> Observation:
     setting = Setting(
         catalogue()[row.model],
         Slice(chips[row.chip], 1),
         weights=row.weights,
         slots=row.batch,
-        software=SOFTWARE["torch"],
+        software=software,
     )
     work = decode_work(setting, row.batch, row.batch * float(_MEAN_POSITIONS))
 
@@ -33,6 +35,10 @@ def _expects(row: PublishedRow, chips: Chips) -> Observation:
 
     name = f"{row.model}, {row.variant}, batch {row.batch}"
     return Observation(name, _measured(row), predict, frozenset({row.weights}))
+
+
+def _bound(row: PublishedRow, chips: Chips) -> float:
+    return _expects(row, chips, LEAST).predict(IDEAL)
 
 
 def _measured(row: PublishedRow) -> float:
@@ -53,10 +59,12 @@ MODEL = PageModel(
     measured=_measured,
     group=lambda row: f"{row.chip}, {row.version}",
     expects=_expects,
+    bound=_bound,
     priors=_priors,
     noise=NOISE["torch"],
+    apart=lambda row: row.model,
     notes=(
-        "the host's time a layer is a parameter of each scheme: it launches their kernels one by one",
+        "the host's time a layer is a parameter of each scheme: it launches kernels one by one",
         "seconds of a decode step; the page prints four decimals, so 15 ms is known to 0.3%",
     ),
 )

@@ -6,36 +6,38 @@ from capacity.calibration.observation import Observation
 from capacity.hardware.slice import Slice
 from capacity.published.model import Chips, PageModel
 from capacity.published.rows import PublishedRow
-from capacity.timing.efficiency import Efficiency, Priors
+from capacity.timing.efficiency import IDEAL, Efficiency, Priors
 from capacity.timing.profiles import NOISE, TORCH
 from capacity.timing.seconds import step_time
 from capacity.work.decode import decode_work
 from capacity.work.setting import Setting
-from capacity.work.software import SOFTWARE
+from capacity.work.software import LEAST, SOFTWARE, Software
 from server.models.catalogue import catalogue
 
 # Prompts have 3 to 9 tokens, and 100 new ones follow: 7 + 100 / 2.
 _MEAN_POSITIONS = 57
 
 
-def _setting(row: PublishedRow, chips: Chips) -> Setting:
-    return Setting(
+def _expects(
+    row: PublishedRow, chips: Chips, software: Software = SOFTWARE["torch"]
+) -> Observation:
+    setting = Setting(
         catalogue()[row.model],
         Slice(chips[row.chip], 1),
         compute=row.compute,
         slots=row.batch,
-        software=SOFTWARE["torch"],
+        software=software,
     )
-
-
-def _expects(row: PublishedRow, chips: Chips) -> Observation:
-    setting = _setting(row, chips)
     work = decode_work(setting, row.batch, row.batch * float(_MEAN_POSITIONS))
 
     def predict(efficiency: Efficiency) -> float:
         return row.batch / float(step_time(work, setting.slice, efficiency).total)
 
     return Observation(f"{row.variant}, batch {row.batch}", _measured(row), predict)
+
+
+def _bound(row: PublishedRow, chips: Chips) -> float:
+    return _expects(row, chips, LEAST).predict(IDEAL)
 
 
 def _measured(row: PublishedRow) -> float:
@@ -54,10 +56,11 @@ MODEL = PageModel(
     measured=_measured,
     group=lambda row: row.variant,
     expects=_expects,
+    bound=_bound,
     priors=_priors,
     noise=NOISE["torch"],
     notes=(
         "throughput over whole generate calls; prefill of 3 to 9 tokens counts as one of 100 steps",
-        "DeepSpeed's fused kernels are counted like eager ones; its own fit takes up the difference",
+        "DeepSpeed's fused kernels are counted like eager ones; its own fit makes up for it",
     ),
 )

@@ -6,12 +6,12 @@ from capacity.calibration.observation import Observation
 from capacity.hardware.slice import find_slice
 from capacity.published.model import Chips, PageModel
 from capacity.published.rows import PublishedRow
-from capacity.serving.batch_run import batch_run, time_batch
+from capacity.serving.batch_run import batch_run, batch_throughput
 from capacity.serving.lengths import SAMPLE, parse_lengths
-from capacity.timing.efficiency import Efficiency, Prior, Priors
+from capacity.timing.efficiency import IDEAL, Efficiency, Prior, Priors
 from capacity.timing.profiles import JETSTREAM, NOISE
 from capacity.work.setting import Setting
-from capacity.work.software import SOFTWARE
+from capacity.work.software import LEAST, SOFTWARE, Software
 from server.models.catalogue import catalogue
 
 REQUESTS = 2000
@@ -20,7 +20,9 @@ _SEED = 0
 _MODEL_SPREAD = 0.15
 
 
-def setting_of(row: PublishedRow, chips: Chips) -> Setting:
+def setting_of(
+    row: PublishedRow, chips: Chips, software: Software = SOFTWARE["jetstream"]
+) -> Setting:
     """As the page describes it."""
     return Setting(
         catalogue()[row.model],
@@ -30,19 +32,28 @@ def setting_of(row: PublishedRow, chips: Chips) -> Setting:
         sharding=row.sharding,
         slots=row.batch,
         cache_length=row.cache_length,
-        software=SOFTWARE["jetstream"],
+        software=software,
     )
 
 
-def _expects(row: PublishedRow, chips: Chips) -> Observation:
+def _expects(
+    row: PublishedRow, chips: Chips, software: Software = SOFTWARE["jetstream"]
+) -> Observation:
     lengths = parse_lengths(SAMPLE).draw(REQUESTS, _SEED).capped(row.most_output)
-    run = batch_run(setting_of(row, chips), lengths)
+    run = batch_run(setting_of(row, chips, software), lengths)
 
     def predict(efficiency: Efficiency) -> float:
-        return time_batch(run, efficiency).throughput
+        return batch_throughput(run, efficiency)
 
-    name = f"{row.model} on {run.setting.slice.name}, {row.variant}, batch {row.batch}"
+    name = (
+        f"{row.model} on {run.setting.slice.name}, {row.variant}, batch {row.batch}, "
+        f"cache {row.cache_length:,}"
+    )
     return Observation(name, _measured(row), predict, frozenset({row.model}))
+
+
+def _bound(row: PublishedRow, chips: Chips) -> float:
+    return _expects(row, chips, LEAST).predict(IDEAL)
 
 
 def _measured(row: PublishedRow) -> float:
@@ -61,12 +72,14 @@ MODEL = PageModel(
     measured=_measured,
     group=lambda row: "TPU v5e",
     expects=_expects,
+    bound=_bound,
     priors=_priors,
     noise=NOISE["jetstream"],
+    apart=lambda row: row.model,
     notes=(
         "lengths are 2,000 draws from this project's sample data set, which follows ShareGPT's",
-        "with 2,000 requests a large batch runs half empty at the end: at 1,024 slots about a third "
-        "of all slot-steps make a token",
-        "a factor a model (spread 15%) stands for its tokenizer, its answers and the software's date",
+        "with 2,000 requests a large batch runs half empty at the end: at 1,024 slots about a "
+        "third of all slot-steps make a token",
+        "a factor a model (spread 15%) stands for its tokenizer, its answers and the date",
     ),
 )

@@ -29,9 +29,14 @@ class PageModel:
     measured: Callable[[PublishedRow], float]
     group: Callable[[PublishedRow], str]
     expects: Callable[[PublishedRow, Chips], Observation]
+    bound: Callable[[PublishedRow, Chips], float]
     priors: Callable[[Sequence[PublishedRow]], Priors]
     noise: float
     helps: Callable[[str, str], bool] = field(default=lambda other, group: False)
+    # A group that is predicted from another alone.
+    transfers: tuple[tuple[str, str], ...] = ()
+    # What is left out together, beside single rows.
+    apart: Callable[[PublishedRow], str] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -108,3 +113,36 @@ def _evaluate(
             found[row.id] = HeldOut(seen, interval(seen.predict, fitted, seen.tags))
     evaluated = tuple(Evaluated(row, found[row.id], doubts.get(row.id, "")) for row in rows)
     return GroupResult(name, evaluated, fitted, priors)
+
+
+def transfer(groups: Sequence[GroupResult], source: str, target: str) -> list[HeldOut]:
+    """The rows of one group predicted by the fit to another, with the figures of their own chip."""
+    by_name = {group.name: group for group in groups}
+    return [
+        HeldOut(
+            each.held_out.observation,
+            interval(
+                each.held_out.observation.predict,
+                by_name[source].fitted,
+                each.held_out.observation.tags,
+            ),
+        )
+        for each in by_name[target].believed
+    ]
+
+
+def leave_apart(
+    groups: Sequence[GroupResult], apart: Callable[[PublishedRow], str], noise: float
+) -> list[HeldOut]:
+    """Each row predicted by the rows of its group that `apart` tells from it."""
+    found: list[HeldOut] = []
+    for group in groups:
+        parts = {id(each.held_out.observation): apart(each.row) for each in group.believed}
+
+        def part(observation: Observation, parts: dict[int, str] = parts) -> str:
+            return parts[id(observation)]
+
+        if len(set(parts.values())) > 1:
+            seen = [each.held_out.observation for each in group.believed]
+            found += leave_out(seen, group.priors, noise, part)
+    return found

@@ -1,15 +1,16 @@
 """Page 003: 16 forwards without a KV cache, one calibration a table."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from capacity.calibration.observation import Observation
 from capacity.hardware.slice import Slice
 from capacity.published.model import Chips, PageModel
 from capacity.published.rows import PublishedRow
-from capacity.timing.efficiency import Efficiency, Prior, Priors
+from capacity.timing.efficiency import IDEAL, Efficiency, Prior, Priors
 from capacity.timing.profiles import NOISE, TORCH
 from capacity.timing.seconds import step_time
-from capacity.work.eager import Forward, forward_work
+from capacity.work.forward import Forward, forward_work, least_work
 from server.models.catalogue import catalogue
 
 FORWARDS = 16
@@ -39,6 +40,11 @@ def _expects(row: PublishedRow, chips: Chips) -> Observation:
     return Observation(name, _measured(row), predict, tags)
 
 
+def _bound(row: PublishedRow, chips: Chips) -> float:
+    least = least_work(replace(forward_of(row), windowed=True))
+    return float(step_time(least, Slice(chips[row.chip], 1), IDEAL).total) * FORWARDS
+
+
 def _measured(row: PublishedRow) -> float:
     return row.values["minibatch_s"]
 
@@ -51,8 +57,8 @@ def _priors(rows: Sequence[PublishedRow]) -> Priors:
         "layer_s": Prior(7e-4, 0.0),
     }
     if any(row.weights != "none" for row in rows):
-        # How fast four bits are written out, how fast int8 and float32 products are.
-        own["quantized@nf4"] = Prior(0.3, 1.0)
+        # How fast the products of each scheme are, four bits written out first.
+        own["compute@nf4/bf16"] = Prior(0.5, 0.4)
         own["compute@int8-decomp"] = Prior(0.3, 0.5)
         own["compute@nf4/fp32"] = Prior(0.8, 0.2)
     return {**TORCH, **own}
@@ -65,6 +71,7 @@ MODEL = PageModel(
     measured=_measured,
     group=lambda row: row.table,
     expects=_expects,
+    bound=_bound,
     priors=_priors,
     noise=NOISE["torch"],
     notes=(

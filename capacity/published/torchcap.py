@@ -6,15 +6,15 @@ from capacity.calibration.observation import Observation
 from capacity.hardware.slice import Slice
 from capacity.published.model import Chips, PageModel
 from capacity.published.rows import PublishedRow
-from capacity.timing.efficiency import Efficiency, Prior, Priors
+from capacity.timing.efficiency import IDEAL, Efficiency, Prior, Priors
 from capacity.timing.profiles import NOISE
 from capacity.timing.seconds import step_time
-from capacity.work.eager import Forward, forward_memory, forward_work
+from capacity.work.forward import Forward, forward_memory, forward_work, least_work
 from server.models.catalogue import catalogue
 
 BATCH, TOKENS = 16, 1024
-# What the cards share: OPT's MLP eight ways, CLM's two. Both follow from the rows themselves (memory
-# and the share of the runtime that does not depend on the card); the page only says eight.
+# What the cards share: OPT's MLP eight ways, CLM's two. Both follow from the rows themselves
+# (memory, and the part of the runtime that no card shortens); the page only says eight.
 _CARDS = {1: "one card", 8: "eight cards"}
 _MLP_SPLIT = {"opt": 8, "clm": 2}
 
@@ -46,6 +46,12 @@ def _expects(row: PublishedRow, chips: Chips) -> Observation:
     return Observation(f"{row.model} on {where.name}", _measured(row), predict, tags)
 
 
+def _bound(row: PublishedRow, chips: Chips) -> float:
+    # All cards share all of the work, and talk for nothing.
+    least = least_work(Forward(catalogue()[row.model], BATCH, TOKENS, windowed=True))
+    return float(step_time(least, Slice(chips[row.chip], 1), IDEAL).device) * 1e3 / row.chips
+
+
 def _measured(row: PublishedRow) -> float:
     return row.values["runtime_ms"]
 
@@ -70,10 +76,12 @@ MODEL = PageModel(
     measured=_measured,
     group=lambda row: f"{row.chip}, {_CARDS[row.chips]}",
     expects=_expects,
+    bound=_bound,
     priors=_priors,
     noise=NOISE["torch"],
     # What one card reaches is known when eight are looked at.
     helps=lambda other, group: other == group.replace(_CARDS[8], _CARDS[1]) != group,
+    transfers=(("a5000, one card", "a6000, one card"),),
     notes=(
         "eight cards: CLM's rows fit an MLP split over two cards, not eight (memory and runtime), "
         "OPT's one over eight; `link` is what their all-reduces reach of the bus, fitted to them",

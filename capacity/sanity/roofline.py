@@ -20,18 +20,18 @@ def beats(measured: float, ideal: float, more_is_better: bool) -> bool:
     return measured < ideal * (1 - SLACK)
 
 
-def memory_excess(setting: Setting, positions: int) -> str:
-    """Why weights and keys and values of `positions` a slot cannot be in a chip's memory; empty
-    when they can. Nothing else is counted.
+def memory_excess(setting: Setting, sequences: int, positions: int) -> str:
+    """Why weights and keys and values of so many sequences of `positions` each cannot be in the
+    chips' memory; empty when they can. Nothing else is counted.
     """
     weights = stored_weights(setting)
     kept = min(positions, setting.kept_positions)
-    cache = setting.slots / setting.replicas * kept * setting.position_bytes
+    cache = sequences / setting.replicas * kept * setting.position_bytes
     has = setting.slice.chip.need("memory_gib") * GIB
     if weights + cache <= has:
         return ""
     return (
-        f"weights {weights / 1e9:.1f} GB + {setting.slots / setting.replicas:,.0f} slots x "
+        f"weights {weights / 1e9:.1f} GB + {sequences / setting.replicas:,.0f} sequences x "
         f"{kept:,} positions x {setting.position_bytes:,} bytes = {cache / 1e9:.1f} GB of cache, "
         f"{(weights + cache) / 1e9:.1f} GB in all; a {setting.slice.chip.title} has "
         f"{has / GIB:.0f} GiB ({has / 1e9:.1f} GB)"

@@ -75,6 +75,14 @@ def time_batch(run: BatchRun, efficiency: Efficiency) -> BatchTimes:
     )
 
 
+def batch_throughput(run: BatchRun, efficiency: Efficiency) -> float:
+    """Output tokens a second, as `time_batch` has it: the last token comes with the last step."""
+    steps = step_time(run.decode, run.setting.slice, efficiency).total
+    decoding = float(np.broadcast_to(steps, run.plan.steps).sum())
+    reading = float(prefill_seconds(run.prefill, run.setting, efficiency).sum())
+    return float(run.lengths.outputs.sum()) / (decoding + reading)
+
+
 def prefill_seconds(work: Work, setting: Setting, efficiency: Efficiency) -> np.ndarray:
     """Of each prompt by itself, with what the host does for a request."""
     seconds = step_time(work, setting.slice, efficiency).total

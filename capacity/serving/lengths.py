@@ -5,9 +5,11 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 
+from capacity.serving.rows import completed_lengths
 from client.errors import UsageError
 from client.workloads.sharegpt import ShareGPTRules, prompts_from, read_sharegpt
 from client.workloads.trace_file import read_trace
@@ -92,21 +94,21 @@ def _given(text: str, given: re.Match[str]) -> Lengths:
         sigma = math.nan
     if not 0 <= sigma < math.inf:
         raise UsageError(f"--lengths {text!r}: after ~ a number, 0 or more")
-    generator = np.random.default_rng(0)
+    # Evenly spread quantiles, so that the mean is the one that was asked for; that of a lognormal
+    # is exp(mu + sigma^2 / 2).
+    normal = np.array([NormalDist().inv_cdf((k + 0.5) / _DRAWS) for k in range(_DRAWS)])
+    spread = np.exp(sigma * normal - sigma**2 / 2)
+    shuffled = np.random.default_rng(0).permutation(spread)
 
-    def drawn(mean: float) -> np.ndarray:
-        # The mean of a lognormal is exp(mu + sigma^2 / 2).
-        values = generator.lognormal(math.log(mean) - sigma**2 / 2, sigma, _DRAWS)
+    def whole(values: np.ndarray) -> np.ndarray:
         return np.maximum(np.rint(values), 1).astype(np.int64)
 
-    return Lengths(drawn(inputs), drawn(outputs), text)
+    return Lengths(whole(inputs * spread), whole(outputs * shuffled), text)
 
 
 def _sample() -> Lengths:
     text = (resources.files("capacity.serving") / "sample_lengths.csv").read_text()
-    pairs = np.array(
-        [[int(cell) for cell in line.split(",")] for line in text.splitlines()[1:]]
-    )
+    pairs = np.array([[int(cell) for cell in line.split(",")] for line in text.splitlines()[1:]])
     return Lengths(pairs[:, 0], pairs[:, 1], "the sample data set (ShareGPT-like)")
 
 
@@ -130,8 +132,6 @@ def _is_rows(path: Path) -> bool:
 
 
 def _rows(path: Path) -> Lengths:
-    from capacity.calibration.records import completed_lengths
-
     pairs = completed_lengths(path)
     return Lengths(
         np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs]), path.name

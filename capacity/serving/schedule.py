@@ -1,8 +1,8 @@
 """Requests that are all there at the start, on a fixed number of slots, step by step.
 
-Counted in decode steps, the schedule does not depend on how long anything takes: a request takes the
-first slot that is free, holds it for a step for each answer token after the first (which prefill
-makes), and the next request gets it. Only then come seconds: `batch_run.py`.
+Counted in decode steps, the schedule does not depend on how long anything takes: a request takes
+the first slot that is free, holds it for a step for each answer token after the first (which
+prefill makes), and the next request gets it. Only then come seconds: `batch_run.py`.
 """
 
 import heapq
@@ -55,7 +55,7 @@ def _changes(start: np.ndarray, end: np.ndarray, amount: np.ndarray, total: int)
 def _live(
     inputs: np.ndarray, admitted: np.ndarray, left: np.ndarray, kept: int, total: int
 ) -> np.ndarray:
-    """In its step j (from 0) a request reads its prompt and j + 1 more positions, `kept` at most."""
+    """In step j (from 0) a request reads its prompt and j + 1 more positions, `kept` at most."""
     # Grows by one a step until the slot is full, then stays: two ramps, as second differences.
     full = np.clip(admitted + np.maximum(kept - inputs - 1, 0), admitted, left)
     first = np.minimum(inputs + 1, kept)

@@ -1,11 +1,12 @@
 """The time that work takes: the one formula behind every estimate.
 
-    device = sum over parts of max(bytes / (share * bandwidth), FLOPs / (share * peak)) + collectives
+    device = sum over parts of max(bytes / (share * bandwidth), FLOPs / (share * peak))
+             + collectives
     host   = step_s + layer_s * layers + sequence_s * sequences
     step   = (host^q + device^q)^(1/q)
 
-The roofline (Williams, Waterman, Patterson 2009) for each kind of kernel. q = 1 adds host and device
-up; with q -> infinity the longer hides the shorter, as when kernels are launched ahead.
+The roofline (Williams, Waterman, Patterson 2009) for each kind of kernel. q = 1 adds host and
+device up; with q -> infinity the longer hides the shorter, as when kernels are launched ahead.
 
     collectives = 2 (n - 1) / n * bytes / (share * link) + number * latency
 
@@ -35,9 +36,9 @@ class StepTime:
 
 def step_time(work: Work, slice_: Slice, efficiency: Efficiency) -> StepTime:
     """Of one step on a slice; arrays in the work give arrays."""
-    memory = [_memory_seconds(part, slice_, efficiency) for part in work.parts]
+    memory = [part.times * _memory_seconds(part, slice_, efficiency) for part in work.parts]
     compute = [
-        part.flops / (slice_.chip.peak(part.arithmetic) * efficiency.compute)
+        part.times * part.flops / (slice_.chip.peak(part.arithmetic) * efficiency.compute)
         for part in work.parts
     ]
     links = _link_seconds(work, slice_, efficiency)
@@ -49,9 +50,7 @@ def step_time(work: Work, slice_: Slice, efficiency: Efficiency) -> StepTime:
     )
     q = efficiency.overlap
     total = host + device if q == 1.0 else (host**q + device**q) ** (1 / q)
-    return StepTime(
-        sum(memory), sum(compute), links, device, host, total * efficiency.effect
-    )
+    return StepTime(sum(memory), sum(compute), links, device, host, total * efficiency.effect)
 
 
 def _memory_seconds(part: Part, slice_: Slice, efficiency: Efficiency) -> Amount:

@@ -13,6 +13,7 @@ WEIGHTS, CACHE, ELEMENTWISE = "weights", "cache", "elementwise"
 class Part:
     """Kernels of one kind. `bytes`: moved to and from memory. `arithmetic`: the type of the inputs
     of its products (one of `PEAKS`). `quantized`: what is read is stored in fewer bits.
+    `times`: so often, one after the other.
     """
 
     kind: str
@@ -20,6 +21,7 @@ class Part:
     flops: Amount = 0.0
     arithmetic: str = "bf16"
     quantized: bool = False
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Work:
     """A step on each chip.
 
     parts: run one after the other. reduced: bytes that each chip puts into all-reduces, in
-    `collectives` of them among `sharers` chips. layers: layers whose kernels the host launches. sequences: rows that the
-    host looks after.
+    `collectives` of them among `sharers` chips. layers: those whose kernels the host launches.
+    sequences: rows that the host looks after.
     """
 
     parts: tuple[Part, ...]
@@ -41,9 +43,9 @@ class Work:
     @property
     def bytes(self) -> Amount:
         """All that is moved to and from memory."""
-        return sum(part.bytes for part in self.parts)
+        return sum(part.times * part.bytes for part in self.parts)
 
     @property
     def flops(self) -> Amount:
         """All that is computed."""
-        return sum(part.flops for part in self.parts)
+        return sum(part.times * part.flops for part in self.parts)

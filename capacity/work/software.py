@@ -37,6 +37,7 @@ _ALL = (
         quantizes_head=True,
         chunks_prompts=True,
     ),
+    Software("least", "only what has to be read and written, for bounds"),
     Software(
         "jetstream",
         "jetstream-pytorch of spring 2024: reads the whole cache, one prompt a prefill",
@@ -52,6 +53,7 @@ _ALL = (
     ),
 )
 SOFTWARE = {each.name: each for each in _ALL}
+LEAST = SOFTWARE["least"]
 
 
 def find_software(name: str) -> Software:

@@ -4,8 +4,8 @@ Weights: the matrices of the layers and the output head as their scheme stores t
 stored even where it is tied: it is kept once as a table and once to multiply with); the table of
 embeddings, positions and biases in the compute type; norms in float32.
 
-Over `split` devices that share the model an axis that divides evenly is shared and any other is kept
-whole on each (`server/engine/mesh.py`).
+Over `split` devices that share the model an axis that divides evenly is shared and any other is
+kept whole on each (`server/engine/mesh.py`).
 """
 
 from collections.abc import Callable
@@ -110,9 +110,7 @@ def weight_bytes(model: ModelSpec, scheme: str, compute_bytes: int, split: int =
     )
 
 
-def position_bytes(
-    model: ModelSpec, quantized: bool, compute_bytes: int, split: int = 1
-) -> int:
+def position_bytes(model: ModelSpec, quantized: bool, compute_bytes: int, split: int = 1) -> int:
     """Keys and values of one position of one slot, all layers, per device.
 
     int8 keeps a float32 scale for each vector beside its codes.

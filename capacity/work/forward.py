@@ -1,10 +1,11 @@
-"""A forward without a KV cache in eager PyTorch, kernel by kernel.
+"""A forward without a KV cache, kernel by kernel.
 
-Every elementwise operation is a kernel of its own that reads and writes memory. The counts follow the
-operations in transformers 4.48's modelling code (LlamaForCausalLM, OPTForCausalLM).
+In eager PyTorch every elementwise operation is a kernel of its own that reads and writes memory.
+The counts follow the operations in transformers 4.48's modelling code (LlamaForCausalLM,
+OPTForCausalLM). A compiler that fuses them leaves the products, attention and the loss.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from capacity.work.part import CACHE, ELEMENTWISE, WEIGHTS, Part, Work
 from capacity.work.setting import COMPUTES
@@ -24,7 +25,8 @@ class Forward:
 
     loss: with the loss over all of them; otherwise logits of all, in float32. mlp_split: devices
     that share the MLP. windowed: attention skips what a sliding window hides (flash attention); as
-    measured with an explicit mask it computes the whole square.
+    measured with an explicit mask it computes the whole square. fused: elementwise operations are
+    part of the products beside them.
     """
 
     model: ModelSpec
@@ -35,6 +37,7 @@ class Forward:
     loss: bool = True
     mlp_split: int = 1
     windowed: bool = False
+    fused: bool = False
 
     @property
     def count(self) -> int:
@@ -56,7 +59,10 @@ def forward_work(forward: Forward) -> Work:
     """All kernels of a forward."""
     model, split = forward.model, forward.mlp_split
     layer = _attention(forward) + _mlp(forward)
-    parts = [*layer * model.layers, *_norm(forward), *_head(forward)]
+    parts = [replace(part, times=model.layers) for part in layer] + _norm(forward)
+    if forward.fused:
+        parts = [part for part in parts if part.kind != ELEMENTWISE]
+    parts += _head(forward)
     shared = split > 1
     return Work(
         tuple(parts),
@@ -66,6 +72,13 @@ def forward_work(forward: Forward) -> Work:
         layers=model.layers,
         sequences=forward.batch,
     )
+
+
+def least_work(forward: Forward) -> Work:
+    """The arithmetic of products and attention alone: what no implementation can avoid."""
+    whole = forward_work(forward)
+    kept = [part for part in whole.parts if part.kind != ELEMENTWISE]
+    return Work(tuple(replace(part, bytes=0.0, quantized=False) for part in kept))
 
 
 def forward_memory(forward: Forward, kept: bool = False) -> float:
@@ -97,7 +110,8 @@ def _attention(forward: Forward) -> list[Part]:
     parts += [_move(2 * count * width * size) for size in (*copied, queries)]
     seen = forward.tokens
     if forward.windowed:
-        seen = min(seen, 2 * (model.sliding_window or seen)) // 2
+        # A token sees half of the square, or the window before it.
+        seen = min(seen // 2, model.sliding_window or seen)
     flops = 4.0 * count * seen * queries
     # Flash attention is in 16 bits whatever the rest is in.
     arithmetic = "bf16" if forward.windowed else forward.compute

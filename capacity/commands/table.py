@@ -1,0 +1,52 @@
+"""`python -m capacity table`: estimated, measured and error, for published pages and own runs."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from capacity.commands.calibrate import add_given
+from capacity.commands.calibrate import run as run_calibration
+from capacity.commands.options import add_chips, read_chips
+from capacity.hardware.chip import Chip
+from capacity.published.model import PageModel, evaluate
+from capacity.published.pages import MODELS, find_model
+from capacity.sanity.published import doubts
+from capacity.tables.comparison import DEFINITIONS, OURS
+from capacity.tables.page import render
+from client.errors import UsageError
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Options."""
+    parser.add_argument(
+        "records", nargs="*", type=Path, metavar="RECORD", help="own runs instead of a page"
+    )
+    parser.add_argument("--page", help=f"{', '.join(MODELS)}, a page's name, or all")
+    parser.add_argument(
+        "--definition", choices=DEFINITIONS, default=OURS,
+        help="page: the page's own units and error; ours: defined units, errors relative to the "
+        "measurement (default)",
+    )  # fmt: skip
+    add_given(parser)
+    add_chips(parser)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Prints Markdown."""
+    if given.records:
+        if given.page is not None:
+            raise UsageError("give records or --page, not both")
+        given.out = None
+        return run_calibration(given)
+    if given.page is None:
+        raise UsageError(f"give --page ({', '.join(MODELS)} or all), or records of own runs")
+    models = list(MODELS.values()) if given.page == "all" else [find_model(given.page)]
+    print("\n".join(_pages(models, read_chips(given), given.definition)).rstrip())
+    return 0
+
+
+def _pages(models: Sequence[PageModel], chips: dict[str, Chip], definition: str) -> list[str]:
+    lines = []
+    for model in models:
+        lines += render(model, evaluate(model, chips, doubts(model, chips)), chips, definition)
+    return lines

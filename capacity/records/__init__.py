@@ -1,0 +1,1 @@
+"""Our own measurements, as far as calibration needs them."""

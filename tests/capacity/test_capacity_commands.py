@@ -1,0 +1,200 @@
+"""The command line: what it prints, what it refuses, and that it needs no JAX."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from capacity_records import write_sweep
+
+from capacity.__main__ import BAD_INPUT, COMMANDS, FOUND, OK, main
+
+REPOSITORY = Path(__file__).parents[2]
+V5E = ("--model", "llama2-7b", "--slice", "v5e-8")
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Status, output and errors."""
+    status = main(words)
+    seen = capsys.readouterr()
+    return status, seen.out, seen.err
+
+
+def test_nothing_here_imports_jax() -> None:
+    code = (
+        "import sys; from capacity.__main__ import main; "
+        "main(['fit', '--model', 'llama2-7b', '--slice', 'v5e-8']); "
+        "main(['estimate', '--model', 'llama2-7b', '--slice', 'v5e-8', '--quantize', 'int8']); "
+        "assert 'jax' not in sys.modules and 'server.engine' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "v5e-8" in done.stdout
+
+
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as caught:
+            main([name, "--help"])
+        assert caught.value.code == 0
+        assert "--chips" in capsys.readouterr().out
+
+
+def test_chips(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "chips")
+    assert status == OK and "| v5e |" in out and "v5p-8" in out
+    _, out, _ = run(capsys, "chips", "v5e")
+    assert "v5e-8 (2x4)" in out and "Google Cloud TPU documentation" in out
+
+
+def test_fit_prints_the_grid(capsys: pytest.CaptureFixture[str]) -> None:
+    words = (*V5E, "--quantize", "none,int8", "--cache-length", "1024,2048", "--sharding", "model")
+    status, out, _ = run(capsys, "fit", *words)
+    assert status == OK
+    assert out.count("| v5e-8 |") == 4
+    assert "| v5e-8 | none | none | model | 2,048 | 103 |" in out
+    _, out, _ = run(capsys, "fit", *V5E, "--batch-size", "96,160", "--json")
+    cells = json.loads(out)
+    assert [cell["fits"] for cell in cells] == [True, False]
+    assert {cell["largest_batch"] for cell in cells} == {103}
+
+
+def test_fit_draws(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    path = tmp_path / "fit.html"
+    status, _, _ = run(capsys, "fit", *V5E, "--quantize", "none,int8", "--plot", str(path))
+    text = path.read_text()
+    assert status == OK and "llama2-7b" in text and "<script" in text
+    assert "<script src=" not in text
+    status, _, err = run(capsys, "fit", *V5E, "--plot", str(tmp_path / "no" / "fit.html"))
+    assert status == BAD_INPUT and "cannot write" in err
+
+
+def test_estimate_all_at_once_and_at_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "estimate", *V5E, "--quantize", "int8", "--lengths", "200:300")
+    assert status == OK
+    for name in ("Prefill", "Decode step", "TTFT", "TPOT", "Output tokens/s", "Energy", "Price"):
+        assert f"| {name}" in out
+    assert "priors alone" in out
+    words = ("--batch-size", "32", "--rate", "2", "--lengths", "200:300", "--json")
+    _, out, _ = run(capsys, "estimate", *V5E, *words)
+    found = json.loads(out)
+    assert found["tokens_per_s"]["value"] == pytest.approx(600)
+    assert found["tpot_ms"]["low"] < found["tpot_ms"]["value"] < found["tpot_ms"]["high"]
+    assert found["dollars_per_million_tokens"] == pytest.approx(9.6 / 3600 / 600 * 1e6)
+
+
+def test_forward_makes_what_the_client_compares_with(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("forward", "--model", "opt-1.3b,clm-60m", "--slice", "a5000")
+    status, out, _ = run(capsys, *words)
+    assert status == OK and out.count("\n| ") == 4
+    found = json.loads(run(capsys, *words, "--json")[1])
+    assert found["opt-1.3b"].keys() == {"runtime_ms", "memory_gib"}
+    # Page 004 measured 5.53 GiB.
+    assert found["opt-1.3b"]["memory_gib"] == pytest.approx(5.53, rel=0.005)
+    fused = json.loads(run(capsys, *words, "--json", "--software", "loadstone")[1])
+    assert fused["clm-60m"]["runtime_ms"] < found["clm-60m"]["runtime_ms"]
+    assert run(capsys, "forward", "--model", "clm-60m", "--slice", "a5000x8")[0] == BAD_INPUT
+
+
+def test_a_service_level_that_is_missed(capsys: pytest.CaptureFixture[str]) -> None:
+    base = ("estimate", *V5E, "--batch-size", "64", "--rate", "5", "--lengths", "200:300")
+    assert run(capsys, *base, "--goodput", "ttft:5000", "tpot:500")[0] == OK
+    status, out, _ = run(capsys, *base, "--goodput", "ttft:5000", "tpot:3")
+    assert status == FOUND and "Service level missed: tpot" in out
+
+
+def test_calibrate_keeps_what_estimate_uses(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sweep = write_sweep(tmp_path / "sweep", schemes=("none", "int8"), noise=0.03)
+    kept = tmp_path / "kept.json"
+    status, out, _ = run(capsys, "calibrate", str(sweep.parent), "--out", str(kept))
+    assert status == OK
+    assert out.count("| TPOT |") == 8
+    assert "Each run left out in turn: median" in out and "| compute@int8 |" in out
+    chips = tmp_path / "chips.toml"
+    chips.write_text("[cpu]\nkind = 'cpu'\nmemory_gib = 16\nbandwidth_gbps = 30\nfp32_tops = 0.2\n")
+    words = ("--model", "smollm2-135m", "--slice", "cpu", "--cache-length", "256")
+    words += ("--batch-size", "8", "--lengths", "100:40", "--requests", "24", "--json")
+    words += ("--chips", str(chips))
+
+    def width(*more: str) -> float:
+        status, out, err = run(capsys, "estimate", *words, *more)
+        assert status == OK, err
+        tokens = json.loads(out)["tokens_per_s"]
+        return tokens["high"] / tokens["low"]
+
+    assert width("--calibration", str(kept)) < 0.7 * width()
+    status, out, _ = run(capsys, "table", str(sweep))
+    assert status == OK and "Runtime (ms): estimated | Runtime (ms): measured" in out
+    assert run(capsys, "check", str(sweep))[0] == OK
+    other = ("--calibration", str(kept), "--software", "torch")
+    status, _, err = run(capsys, "estimate", *words, *other)
+    assert status == BAD_INPUT and "is of loadstone" in err
+
+
+def test_check_finds_what_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "check", "--page", "002")
+    assert status == FOUND
+    assert "002-007 (gemma-2b" in out and "cannot fit" in out
+    assert "13 rows: 1 cannot fit" in out
+    assert run(capsys, "check")[1].endswith(
+        "300 rows: 9 contradicts itself, 1 cannot fit, 2 above the roofline\n"
+    )
+
+
+def test_table_of_a_page(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "table", "--page", "bloom", "--definition", "page")
+    assert status == OK
+    assert "Estimated (msec/token)" in out and "### HF (bf16)" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("fit", "--model", "llama2-7c", "--slice", "v5e-8"), "llama2-7b"),
+        (("fit", "--model", "llama2-7b", "--slice", "v5e-9"), "v5e-8 (2x4)"),
+        (("fit", "--model", "llama2-7b", "--slice", "v9"), "did you mean v7"),
+        (("fit", *V5E, "--quantize", "int7"), "nf4"),
+        (("fit", *V5E, "--sharding", "rows"), "model, batch"),
+        (("fit", *V5E, "--cache-length", "1k"), "whole numbers"),
+        (("fit", *V5E, "--batch-size", "0"), "1 or more"),
+        (("fit", *V5E, "--sharding", "batch", "--batch-size", "12"), "a multiple of 8"),
+        (("fit", "--model", "llama3-70b", "--slice", "t4"), "more chips"),
+        (("estimate", "--model", "llama3-70b", "--slice", "v5e-1"), "no batch fits"),
+        (("estimate", *V5E, "--rate", "-1"), "above 0"),
+        (("estimate", *V5E, "--rate", "1e6"), "the most that"),
+        (("estimate", *V5E, "--requests", "0"), "1 or more"),
+        (("estimate", *V5E, "--goodput", "tpot:0.5"), "impossible"),
+        (("estimate", *V5E, "--goodput", "e2el:5"), "ttft, tpot"),
+        (("estimate", *V5E, "--lengths", "ten"), "PROMPT:ANSWER"),
+        (("estimate", *V5E, "--calibration", "absent.json"), "cannot read"),
+        (("estimate", *V5E, "--chips", "absent.toml"), "cannot read"),
+        (("calibrate", "absent.json"), "cannot read"),
+        (("table",), "give --page"),
+        (("table", "--page", "007"), "004"),
+        (("table", "--page", "004", "x.json"), "not both"),
+        (("check", "--page", "x"), "bloom"),
+    ],
+)
+def test_bad_input_is_one_line_that_says_what_would_work(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], says: str
+) -> None:
+    status, _, err = run(capsys, *words)
+    assert status == BAD_INPUT
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert says in err
+
+
+@pytest.mark.parametrize("words", [("fit",), ("nonsense",), (), ("fit", *V5E, "--nonsense")])
+def test_a_wrong_command_line_exits_with_2(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == BAD_INPUT
+    assert capsys.readouterr().err.startswith("error: ")

@@ -1,0 +1,91 @@
+"""Seconds of work: the roofline, the overlap of host and device, collectives."""
+
+from dataclasses import replace
+
+import pytest
+from capacity_settings import setting
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from capacity.hardware.chips import known_chips
+from capacity.hardware.slice import find_slice
+from capacity.timing.efficiency import IDEAL, Efficiency, Prior, efficiency_of
+from capacity.timing.seconds import step_time
+from capacity.work.decode import decode_work
+from capacity.work.part import CACHE, WEIGHTS, Part, Work
+
+ONE = find_slice("h100", known_chips())
+EIGHT = find_slice("h100x8", known_chips())
+shares = st.floats(0.05, 1.0)
+
+
+def test_each_part_takes_the_longer_of_memory_and_arithmetic() -> None:
+    slow_memory = Part(WEIGHTS, 3350e9, 1e12)
+    slow_compute = Part(CACHE, 1e9, 2 * 989e12)
+    assert step_time(Work((slow_memory,)), ONE, IDEAL).total == pytest.approx(1.0)
+    assert step_time(Work((slow_compute,)), ONE, IDEAL).total == pytest.approx(2.0)
+    # One after the other, not both at once.
+    both = step_time(Work((slow_memory, slow_compute)), ONE, IDEAL)
+    assert both.total == pytest.approx(3.0)
+    assert both.memory < both.total and both.compute < both.total
+
+
+def test_shares_slow_what_they_are_of() -> None:
+    work = Work((Part(WEIGHTS, 3350e9), Part(CACHE, 3350e9, quantized=True)))
+    half = Efficiency(weights=0.5, cache=0.25, quantized=0.5)
+    assert step_time(work, ONE, half).total == pytest.approx(2 + 8)
+
+
+def test_a_ring_moves_each_byte_almost_twice_over_one_direction_of_the_link() -> None:
+    work = Work((Part(WEIGHTS, 0.0),), reduced=450e9, collectives=1, sharers=8)
+    seconds = step_time(work, EIGHT, IDEAL).total
+    assert seconds == pytest.approx(2 * 7 / 8 + EIGHT.latency)
+    assert step_time(work, ONE, IDEAL).total == 0
+
+
+@pytest.mark.parametrize(("overlap", "seconds"), [(1.0, 3.0), (2.0, 5**0.5), (200.0, 2.0)])
+def test_overlap_goes_from_a_sum_to_the_longer(overlap: float, seconds: float) -> None:
+    work = Work((Part(WEIGHTS, 3350e9),), layers=4, sequences=10)
+    host = Efficiency(weights=1.0, step_s=1.0, layer_s=0.15, sequence_s=0.04, overlap=overlap)
+    assert step_time(work, ONE, host).host == pytest.approx(2.0)
+    assert step_time(work, ONE, host).total == pytest.approx(seconds, rel=0.01)
+
+
+@settings(max_examples=40)
+@given(shares, shares, shares, st.floats(0, 1e-2), st.floats(1, 5))
+def test_no_efficiency_beats_the_ideal(
+    weights: float, cache: float, compute: float, host: float, overlap: float
+) -> None:
+    base = setting(where="h100", slots=8)
+    work = decode_work(base, 8, 4000.0)
+    real = Efficiency(weights, 1.0, cache, 1.0, compute, 1.0, step_s=host, overlap=overlap)
+    ideal = step_time(work, base.slice, IDEAL).total
+    assert step_time(work, base.slice, real).total >= ideal * (1 - 1e-9)
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 256), st.integers(1, 4096))
+def test_more_sequences_and_longer_ones_never_take_less(slots: int, live: int) -> None:
+    def seconds(slots: int, live: int) -> float:
+        base = setting(where="h100", slots=slots)
+        return float(step_time(decode_work(base, slots, slots * live), base.slice, IDEAL).total)
+
+    assert seconds(slots, live) <= seconds(slots + 1, live)
+    assert seconds(slots, live) <= seconds(slots, live + 1)
+
+
+def test_a_parameter_of_a_tag_stands_in_for_the_plain_one() -> None:
+    values = {"compute": 0.5, "compute@int8": 0.2, "effect@other": 9.0}
+    assert efficiency_of(values, frozenset()).compute == 0.5
+    tagged = efficiency_of(values, frozenset({"int8"}))
+    assert (tagged.compute, tagged.effect) == (0.2, 1.0)
+
+
+def test_an_effect_is_on_the_whole_time() -> None:
+    work = Work((Part(WEIGHTS, 3350e9),))
+    assert step_time(work, ONE, replace(IDEAL, effect=1.5)).total == pytest.approx(1.5)
+
+
+def test_a_prior_is_positive() -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        Prior(0.0, 0.1)
