@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from capacity.commands import calibrate, check, chips, estimate, fit, forward, table
+from capacity.commands import calibrate, check, chips, compile, estimate, fit, forward, table
 from client.errors import UsageError
 
 OK, FOUND, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -14,6 +14,7 @@ COMMANDS = {
     "fit": fit,
     "estimate": estimate,
     "forward": forward,
+    "compile": compile,
     "calibrate": calibrate,
     "table": table,
     "check": check,

@@ -1,7 +1,7 @@
 """Attention in plain XLA."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int32
 
 from server.attention.prefill import Keys, attend_chunk
 from server.attention.rows import Attend, Rows, Scores
+from server.attention.store import PlainStore, Store
 from server.quant import kv
 from server.quant.kv import KV
 
@@ -17,9 +18,13 @@ DecodeAttention = Callable[[jax.Array, KV, jax.Array, jax.Array, Scores], jax.Ar
 
 @dataclass(frozen=True)
 class PlainAttention:
-    """`Attention` with `decode` for one token a slot and `attend_chunk` for chunks of prompt."""
+    """`Attention` with `decode` for one token a slot and `attend_chunk` for chunks of prompt.
+
+    store: how the cache is read and written.
+    """
 
     decode: DecodeAttention
+    store: Store = field(default_factory=PlainStore)
 
     def __call__(self, rows: Rows, length: int, span: int, scores: Scores) -> Attend:
         """See `Attention`."""
@@ -38,7 +43,6 @@ class PlainAttention:
             return jnp.where(valid[..., None, None, None], out, jnp.zeros_like(out))
 
         if rows.slots is None:
-            slots = jnp.arange(len(rows.starts), dtype=jnp.int32)
             live = jnp.minimum(rows.starts + rows.lengths, length)
             count = jnp.where(rows.lengths > 0, live, 0)
             back = (rows.starts[:, None] - jnp.arange(span, dtype=jnp.int32)) % length
@@ -47,8 +51,9 @@ class PlainAttention:
                 q, new = split(qkv, entry)
                 # The token overwrites exactly the position that leaves its window: write, then
                 # read once.
-                entry = kv.write(entry, new, slots, index)
-                out = self.decode(q[:, 0], kv.read(entry, None, span), count, back, scores)
+                entry = self.store.append(entry, new, index)
+                held = self.store.read(entry, None, span)
+                out = self.decode(q[:, 0], held, count, back, scores)
                 return masked(out[:, None]), entry
 
             return decode
@@ -61,9 +66,9 @@ class PlainAttention:
             q, new = split(qkv, entry)
             # The chunk is read before it is written, so it still sees what it is about to
             # overwrite in a rolling window.
-            old = [Keys(kv.read(entry, slots, span), before)] if span else []
+            old = [Keys(self.store.read(entry, slots, span), before)] if span else []
             out = attend_chunk(q, positions, [*old, Keys(new, own)], length, scores)
-            return masked(out), kv.write(entry, _after(new, out), slots, index)
+            return masked(out), self.store.write(entry, _after(new, out), slots, index)
 
         return read_chunk
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from server.attention.decode import attend_einsum, attend_reduce
+from server.attention.decode import attend_einsum, attend_padded, attend_reduce
 from server.attention.kernel import attend_in_kernel
 from server.attention.plain import PlainAttention
 from server.engine.config import EngineConfig
@@ -85,14 +85,12 @@ def choose_backend(
     platform = mesh.devices.flat[0].platform
     if platform != "cpu":
         compute = jnp.bfloat16
-        operations = Operations(PlainAttention(attend_einsum))
+        operations = Operations(_accelerated(platform, mesh))
         return Backend(
             compute, forms_of(config.weights, PLAIN), _cache_type(config, compute), operations
         )
-    if mesh.size > 1:
-        reason = "arrays are split over several devices"
-    else:
-        reason = build.load(kernel_dir)
+    split = "arrays are split over several devices"
+    reason = split if mesh.size > 1 else build.load(kernel_dir)
     backend = cpu_backend(config, kernel=not reason, report=report, reason=reason)
     if reason or cpu.attention_fits(spec.heads, spec.kv_heads, spec.head_dim):
         return backend
@@ -122,6 +120,15 @@ def cpu_backend(
     report(f"CPU kernel not used ({reason}); plain XLA instead")
     forms = forms_of(config.weights, PLAIN_CPU)
     return Backend(jnp.float32, forms, cache, Operations(PlainAttention(attend_reduce)))
+
+
+def _accelerated(platform: str, mesh: Mesh) -> PlainAttention:
+    if platform != "tpu":
+        return PlainAttention(attend_einsum)
+    # Imported where it serves: Pallas takes a second to import.
+    from server.attention.tpu_store import TpuStore
+
+    return PlainAttention(attend_padded, TpuStore(mesh))
 
 
 def forms_of(scheme: str, table: Mapping[str, Form]) -> Forms:

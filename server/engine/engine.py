@@ -67,9 +67,7 @@ class EnginePlan:
 
     def parameter_shapes(self) -> Parameters:
         """Shapes and types of the parameters, each with its sharding; nothing is allocated."""
-        shapes = dummy_shapes(
-            self.model, self.backend.forms, self.backend.compute, self.mlp_blocks
-        )
+        shapes = dummy_shapes(self.model, self.backend.forms, self.backend.compute, self.mlp_blocks)
         return programs.placed(shapes, self.parameter_shardings())
 
     def memory(self, parameters: Any, config: EngineConfig | None = None) -> MemoryPlan:

@@ -109,7 +109,7 @@ def open_engine(
     if config is None:
         config = EngineConfig(slots=len(devices), **settings)
     spec = choice.spec
-    config = _within_reach(config, spec, report)
+    config = within_reach(config, spec, report)
     mesh = meshes.make_mesh(devices, config.sharding)
     backend = choose_backend(spec, mesh, config, cache_dir, report)
     plan = EnginePlan(spec, config, backend, mesh, eos_ids)
@@ -148,7 +148,7 @@ def open_engine(
     return JaxEngine(plan, parameters, report)
 
 
-def _within_reach(config: EngineConfig, spec: ModelSpec, report: Report) -> EngineConfig:
+def within_reach(config: EngineConfig, spec: ModelSpec, report: Report) -> EngineConfig:
     """No slot keeps positions that the model's attention never comes to. A cache of just its
     sliding window, rolling, is the model's own attention.
     """
