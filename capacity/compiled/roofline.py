@@ -9,8 +9,8 @@ from capacity.compiled.answer import Answer, Program
 from capacity.compiled.traffic import Collective
 from capacity.hardware.slice import Slice
 
-# Cycles a second that the TPU compiler counts in: peak / (matrix units * 128 * 128 * 2), units as in
-# "TPU v4" (arXiv 2304.01433) and on Google's pages of v5e and v5p.
+# Cycles a second that the TPU compiler counts in: peak / (matrix units * 128 * 128 * 2), with the
+# units of "TPU v4" (arXiv 2304.01433) and of Google's pages of v5e and v5p.
 CLOCK_HZ = {"v4": 1.05e9, "v5e": 1.50e9, "v5p": 1.75e9}
 _INT8_PRODUCTS = ("int8-dynamic", "int8-decomp")
 

@@ -7,15 +7,18 @@ from typing import Any
 from capacity.hardware.slice import Slice
 from client.errors import UsageError
 
-# What libtpu calls a chip (PJRT topology names), and the accelerator type it wants to be told.
+# What libtpu calls a chip (names of topologies), and the accelerator type it wants to be told.
 _TPU = {
     "v4": ("v4", "v4"),
     "v5e": ("v5e", "v5litepod"),
     "v5p": ("v5p", "v5p"),
     "v6e": ("v6e", "v6e"),
 }
-# One host of these has at most this many chips; a smaller slice is part of a host.
-_CHIPS_PER_HOST = {"v4": "2x2x1", "v5p": "2x2x1", "v5e": "2x4", "v6e": "2x4"}
+# What the compiler takes a host to have; a smaller slice is a part of one, and it must be told so.
+_CHIPS_PER_HOST = 4
+
+# Chips of two cores, which programs see as one.
+_PAIRED = ("v4", "v5p")
 
 # GPUs as XLA describes them (GpuTargetConfigProto). From NVIDIA's CUDA programming guide, tables of
 # compute capabilities, and the products' architecture papers.
@@ -101,20 +104,14 @@ def _tpu(where: Slice) -> Target:
             f"{', '.join(_TPU)}"
         )
     known, accelerator = _TPU[chip.name]
-    host = _CHIPS_PER_HOST[chip.name]
     options = {"accelerator_type": f"{accelerator}-{where.count * chip.cores_in_name}"}
-    if _size(where.topology) < _size(host):
+    if where.count < _CHIPS_PER_HOST:
         options["chips_per_host_bounds"] = _bounds(where.topology)
+    if chip.name in _PAIRED:
+        options["chip_config_name"] = "megacore"
     return Target(
         where.name, "tpu", where.count, f"{known}:{where.topology}", int(chip.memory), options
     )
-
-
-def _size(topology: str) -> int:
-    size = 1
-    for side in topology.split("x"):
-        size *= int(side)
-    return size
 
 
 def _bounds(topology: str) -> str:

@@ -49,7 +49,7 @@ class Copy:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Per chip and run. read, written: bytes of main memory. cycles: the TPU compiler's own estimate
+    """Per chip and run. read, written: bytes of main memory. cycles: the TPU compiler's estimate
     of all it put a number on, 0 with other compilers. scatters: updates at places known on the
     device only; the compiler gives no estimate for them. unsure: loops whose number of rounds the
     text does not tell, counted once.

@@ -165,6 +165,8 @@ def devices_of(target: Target) -> list[Any]:
             if "chips_per_host_bounds" in target.options:
                 bounds = target.options["chips_per_host_bounds"].split(",")
                 options["chips_per_host_bounds"] = tuple(map(int, bounds))
+            if "chip_config_name" in target.options:
+                options["chip_config_name"] = target.options["chip_config_name"]
             described = topologies.get_topology_desc(target.topology, "tpu", **options)
         else:
             described = topologies.get_topology_desc(

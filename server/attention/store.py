@@ -18,7 +18,10 @@ class Store(Protocol):
     def write(
         self, cache: KV, new: KV, slots: Int32[Array, " N"], index: Int32[Array, "N T"]
     ) -> KV:
-        """Puts new[n, :, t] at cache[slots[n], :, index[n, t]], as `kv.write`."""
+        """Puts new[n, :, t] at cache[slots[n], :, index[n, t]], as `kv.write`.
+
+        A row's indices count up modulo the cache's length; those that are out of range come last.
+        """
 
     def read(self, cache: KV, slots: Int32[Array, " N"] | None, span: int) -> KV:
         """The first `span` positions of some slots, or of all, as `kv.read`."""

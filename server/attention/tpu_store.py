@@ -3,12 +3,13 @@
 There XLA copies a whole cache before it gathers slots from it, and one of int8 before and after it
 scatters into it, for it wants positions in another order. In programs compiled for v5e with jax
 0.10.2 (96 slots of 2,048, 4 heads of 128, int8) the compiler expects 5.1 ms a layer and step so,
-and 0.5 beside what the kernel takes. A token is written by a kernel that takes the block of positions around it on chip and back;
-a prompt's slots are taken out and put back one by one.
+and 0.5 beside what the kernel takes. A token is written by a kernel that takes the block of
+positions around it on chip and back; a prompt's slots are taken out and put back one by one.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -67,12 +68,15 @@ class TpuStore:
 
     def _append(self, cache: KV, new: KV, index: jax.Array) -> KV:
         old, kind = jax.tree.flatten(cache)
-        fresh = jax.tree.leaves(new)
+        turned = _lies_turned(cache)
+        old = [_turn(each, turned) for each in old]
+        fresh = [_turn(each, turned) for each in jax.tree.leaves(new)]
         index = index[:, 0]
         count = len(old)
-        blocks = [_block(each) for each in old]
+        axes = tuple(3 if turned and each.ndim == 4 else 2 for each in old)
+        blocks = [_block(each, axis) for each, axis in zip(old, axes, strict=True)]
         written = pl.pallas_call(
-            _put,
+            partial(_put, axes),
             out_shape=[jax.ShapeDtypeStruct(each.shape, each.dtype) for each in old],
             grid_spec=pltpu.PrefetchScalarGridSpec(
                 num_scalar_prefetch=1,
@@ -84,7 +88,7 @@ class TpuStore:
             input_output_aliases={1 + count + n: n for n in range(count)},
             interpret=self.interpret,
         )(index, *fresh, *old)
-        return jax.tree.unflatten(kind, written)
+        return jax.tree.unflatten(kind, [_turn(each, turned) for each in written])
 
     def _split(self, cache: KV) -> PartitionSpec:
         return PartitionSpec("data", self._heads(cache))
@@ -97,31 +101,44 @@ class TpuStore:
         return jax.shard_map(work, mesh=self.mesh, in_specs=given, out_specs=made, check_vma=False)
 
 
-def _put(index: Any, *refs: Any) -> None:
+def _put(axes: tuple[int, ...], index: Any, *refs: Any) -> None:
     """One slot: its token into the block around it. refs: tokens, blocks as they are, as they are
-    to be; `index` of each slot."""
-    count = len(refs) // 3
+    to be; axes: where these have their positions; `index` of each slot."""
+    count = len(axes)
     at = index[pl.program_id(0)]
-    for new, old, out in zip(refs[:count], refs[count : 2 * count], refs[2 * count :], strict=True):
+    groups = (refs[:count], refs[count : 2 * count], refs[2 * count :])
+    for axis, new, old, out in zip(axes, *groups, strict=True):
         block = old[...]
         # Codes are chosen as int32: the TPU selects no narrower integers.
         wide = jnp.int32 if block.dtype == jnp.int8 else jnp.float32
-        here = lax.broadcasted_iota(jnp.int32, block.shape, 2)
-        here = here + at // block.shape[2] * block.shape[2]
+        here = lax.broadcasted_iota(jnp.int32, block.shape, axis)
+        here = here + at // block.shape[axis] * block.shape[axis]
         fresh = jnp.broadcast_to(new[...].astype(wide), block.shape)
         out[...] = jnp.where(here == at, fresh, block.astype(wide)).astype(block.dtype)
 
 
-def _block(cache: jax.Array) -> pl.BlockSpec:
+def _block(cache: jax.Array, axis: int) -> pl.BlockSpec:
     """The positions around a slot's token; around the last for one that is out of range."""
-    length = cache.shape[2]
-    rows = min(length, _LANES if cache.ndim == 3 else _ROWS[cache.dtype.itemsize])
-    rest = cache.shape[3:]
+    length = cache.shape[axis]
+    last = axis == cache.ndim - 1
+    rows = min(length, _LANES if last else _ROWS[cache.dtype.itemsize])
+    shape = (1, *cache.shape[1:axis], rows, *cache.shape[axis + 1 :])
 
     def place(slot: Any, index: Any) -> tuple[Any, ...]:
-        return (slot, 0, jnp.minimum(index[slot], length - 1) // rows, *(0 for _ in rest))
+        block = jnp.minimum(index[slot], length - 1) // rows
+        return (slot, *(block if n == axis else 0 for n in range(1, cache.ndim)))
 
-    return pl.BlockSpec((1, cache.shape[1], rows, *rest), place)
+    return pl.BlockSpec(shape, place)
+
+
+def _lies_turned(cache: KV) -> bool:
+    """Whether a TPU keeps the positions of an array [B,K,S,H] along its lanes: it does where heads
+    would fill them in part only (seen with 64). A wrong guess costs a copy."""
+    return cache.k.shape[3] % _LANES != 0 and cache.k.shape[2] % _LANES == 0
+
+
+def _turn(x: jax.Array, turned: bool) -> jax.Array:
+    return jnp.swapaxes(x, 2, 3) if turned and x.ndim == 4 else x
 
 
 def _token(new: jax.Array) -> pl.BlockSpec:
@@ -134,8 +151,7 @@ def _read_slots(cache: KV, slots: jax.Array, span: int) -> KV:
     held = (here >= 0) & (here < cache.k.shape[0])
 
     def take(x: jax.Array) -> jax.Array:
-        rows = [_slot(x, here[n], span) for n in range(len(slots))]
-        found = jnp.concatenate(rows)
+        found = lax.map(lambda slot: _slot(x, slot, span)[0], here)
         if lax.axis_size("data") == 1:
             return found
         mine = held.reshape(-1, *(1,) * (found.ndim - 1))
@@ -146,22 +162,30 @@ def _read_slots(cache: KV, slots: jax.Array, span: int) -> KV:
 
 
 def _write_slots(cache: KV, new: KV, slots: jax.Array, index: jax.Array) -> KV:
-    """One slot after the other, so that the cache is changed in place."""
+    """One slot after the other, in a loop: unrolled, 8 rows of 2 layers were 40 MiB of code."""
     here = _local(cache, slots)
     count, _, length = cache.k.shape[:3]
-    index = jnp.where(((here >= 0) & (here < count))[:, None], index, length)
+    held = (here >= 0) & (here < count)
+    tokens = jnp.where(held, jnp.sum(index < length, axis=1), 0)
+    # By how many positions each of a slot lies behind the row's first token.
+    behind = (jnp.arange(length, dtype=jnp.int32) - index[:, :1]) % length
 
-    def put(old: jax.Array, fresh: jax.Array) -> jax.Array:
-        for n in range(len(slots)):
+    def put(n: jax.Array, cache: KV) -> KV:
+        def one(old: jax.Array, fresh: jax.Array) -> jax.Array:
             slot = _slot(old, here[n], length)
-            slot = slot.at[0, :, index[n]].set(
-                jnp.swapaxes(fresh[n], 0, 1), mode="drop", unique_indices=True
-            )
+            chunk = _slot(fresh, n, fresh.shape[2])
+            rest = old.ndim - 3
+            more = [(0, 0), (0, 0), (0, length - chunk.shape[2])] + [(0, 0)] * rest
+            spread = jnp.pad(chunk, more)
+            spread = jnp.roll(spread, index[n, 0] % length, axis=2)
+            written = (behind[n] < tokens[n]).reshape(-1, *(1,) * rest)
+            slot = jnp.where(written, spread, slot)
             # Clamped as it was taken: a slot that is not here is put back as it was.
-            old = lax.dynamic_update_slice(old, slot, (here[n], *(0,) * (old.ndim - 1)))
-        return old
+            return lax.dynamic_update_slice(old, slot, (here[n], *(0,) * (old.ndim - 1)))
 
-    return jax.tree.map(put, cache, new)
+        return jax.tree.map(one, cache, new)
+
+    return lax.fori_loop(0, len(slots), put, cache)
 
 
 def _slot(x: jax.Array, slot: jax.Array, span: int) -> jax.Array:

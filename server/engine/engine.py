@@ -150,12 +150,9 @@ class JaxEngine:
     ) -> None:
         self._plan = plan
         self._parameters = parameters
-        config, mesh = plan.config, plan.mesh
-        cache_sharding = meshes.cache_sharding(plan.model, mesh)
-        slot_sharding = meshes.slot_sharding(mesh)
-        self._whole = meshes.whole(mesh)
-        self._cache = jax.jit(lambda: plan.empty_cache(config), out_shardings=cache_sharding)()
-        self._state = jax.jit(lambda: states.idle(config.slots), out_shardings=slot_sharding)()
+        config = plan.config
+        self._whole = meshes.whole(plan.mesh)
+        self._cache, self._state = programs.empty(plan)
         self.programs = programs.compile_all(plan, report)
         self._positions = np.zeros(config.slots, np.int64)  # of the token to be read next
         self._active = np.zeros(config.slots, bool)

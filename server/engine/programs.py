@@ -12,6 +12,7 @@ import numpy as np
 
 from server.engine import mesh as meshes
 from server.engine import state as states
+from server.engine.state import SlotState
 from server.engine.steps import Steps
 
 if TYPE_CHECKING:
@@ -76,6 +77,14 @@ def lowerings(plan: "EnginePlan") -> dict[Name, Callable[[], jax.stages.Lowered]
         found["prefill", size.tokens, span] = lower_prefill(size.rows, size.tokens, span)
     found["release",] = lambda: release.lower(state, released)
     return found
+
+
+def empty(plan: "EnginePlan") -> tuple[Any, SlotState]:
+    """A cache of zeros and a state in which no slot is active, on the devices."""
+    config, mesh = plan.config, plan.mesh
+    kept, slots = meshes.cache_sharding(plan.model, mesh), meshes.slot_sharding(mesh)
+    cache = jax.jit(lambda: plan.empty_cache(config), out_shardings=kept)()
+    return cache, jax.jit(lambda: states.idle(config.slots), out_shardings=slots)()
 
 
 def placed(shapes: Any, shardings: Any) -> Any:
