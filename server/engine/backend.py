@@ -1,6 +1,6 @@
 """Every choice that depends on the device, in one place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,16 +8,54 @@ from typing import Any
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from server.attention import choice, cudnn
+from server.attention.choice import Case, Choice
 from server.attention.decode import attend_einsum, attend_reduce
 from server.attention.kernel import attend_in_kernel
-from server.attention.plain import PlainAttention
+from server.attention.plain import DecodeAttention, PlainAttention
+from server.engine import memory
 from server.engine.config import EngineConfig
 from server.kernels import build, cpu
 from server.models.operations import Operations
 from server.models.spec import ModelSpec
 from server.quant.dense import DenseForm, PackedDenseForm
+from server.quant.fp8 import Fp8Form, PackedFp8Form
+from server.quant.int4 import INT4, PACKED_INT4
 from server.quant.int8 import Int8, Int8Form, PackedInt8Form, TwoTermInt8
-from server.quant.weight import Form
+from server.quant.int8_decomp import DecompInt8, PackedDecompInt8
+from server.quant.int8_dynamic import DynamicInt8, PackedDynamicInt8
+from server.quant.nf4 import NF4, PACKED_NF4
+from server.quant.nf4_dq import Nf4DqForm, PackedNf4DqForm
+from server.quant.schemes import SCHEMES
+from server.quant.weight import Form, Forms
+
+# By scheme. Plain XLA serves every device; what CPUs do otherwise stands in the two below.
+PLAIN: dict[str, Form] = {
+    "none": DenseForm(jnp.bfloat16),
+    "int8": Int8Form(Int8),
+    "int8-dynamic": Int8Form(DynamicInt8),
+    "int8-decomp": Int8Form(DecompInt8),
+    "nf4": NF4,
+    "nf4-dq": Nf4DqForm(),
+    "int4": INT4,
+    "fp8": Fp8Form(),
+}
+PLAIN_CPU: dict[str, Form] = PLAIN | {
+    "none": DenseForm(jnp.float32),
+    "int8": Int8Form(TwoTermInt8),
+}
+KERNEL: dict[str, Form] = {
+    "none": PackedDenseForm(),
+    "int8": PackedInt8Form(),
+    "int8-dynamic": PackedInt8Form(PackedDynamicInt8),
+    "int8-decomp": PackedInt8Form(PackedDecompInt8),
+    "nf4": PACKED_NF4,
+    "nf4-dq": PackedNf4DqForm(),
+    "int4": PACKED_INT4,
+    "fp8": PackedFp8Form(),
+}
+
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -26,14 +64,15 @@ class Backend:
 
     compute: the type of activations. cache: the type of keys and values, None for int8.
     reads_live: whether attention reads only live positions by itself; else programs are compiled
-    for several spans of the cache.
+    for several spans of the cache. blockwise: whether chunks attend to the cache in blocks.
     """
 
     compute: Any
-    form: Form
+    forms: Forms
     cache: Any
     operations: Operations
     reads_live: bool = False
+    blockwise: bool = False
 
 
 def choose_backend(
@@ -41,7 +80,7 @@ def choose_backend(
     mesh: Mesh,
     config: EngineConfig,
     kernel_dir: Path | None,
-    report: Callable[[str], None] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> Backend:
     """The best forms for the devices of the mesh.
 
@@ -49,42 +88,100 @@ def choose_backend(
     a C compiler, AVX-512 VNNI, and arrays not split over devices; its attention, a head size that
     it can take.
     """
-    platform = mesh.devices.flat[0].platform
-    if platform != "cpu":
-        compute = jnp.bfloat16
-        form: Form = Int8Form(Int8) if config.weights == "int8" else DenseForm(compute)
-        operations = Operations(PlainAttention(attend_einsum))
-        return Backend(compute, form, _cache_type(config, compute), operations)
-    reason = "arrays are split over several devices" if mesh.size > 1 else build.load(kernel_dir)
-    backend = cpu_backend(config, kernel=not reason, report=report, reason=reason)
-    if reason or cpu.attention_fits(spec.heads, spec.kv_heads, spec.head_dim):
-        return backend
-    report(
-        f"CPU kernel not used for attention (head size {spec.head_dim} is not a multiple of "
-        f"{cpu.LANES} up to {cpu.MAX_HEAD_DIM}); plain XLA instead"
-    )
-    operations = replace(backend.operations, attention=PlainAttention(attend_reduce))
-    return replace(backend, operations=operations, reads_live=False)
+    backend, no_kernel = _without_attention(mesh, config, kernel_dir, report)
+    case = attention_case(spec, mesh, backend.compute, no_kernel)
+    scores = memory.score_bytes(spec, config, mesh.shape["model"])
+    case = replace(case, int8_cache=config.quantize_kv_cache, scores=scores)
+    chosen = choice.attention(config.attention, case, mesh, _decode(mesh))
+    report(f"attention: {chosen}")
+    return _with_attention(backend, chosen)
 
 
-def cpu_backend(
+def choose_uncached(
+    spec: ModelSpec,
+    mesh: Mesh,
     config: EngineConfig,
-    *,
-    kernel: bool,
-    report: Callable[[str], None] = lambda _: None,
-    reason: str = "",
-) -> Backend:
+    kernel_dir: Path | None,
+    report: Report = lambda _: None,
+) -> tuple[Backend, str]:
+    """The same for forwards that keep nothing, and the name of their attention."""
+    backend, no_kernel = _without_attention(mesh, config, kernel_dir, report)
+    case = attention_case(spec, mesh, backend.compute, no_kernel)
+    chosen = choice.attention(config.attention, case, mesh, _decode(mesh))
+    report(f"attention: {chosen}")
+    return _with_attention(backend, chosen), chosen.name
+
+
+def cpu_backend(config: EngineConfig, *, kernel: bool) -> Backend:
     """The forms for CPUs, with our kernel or in plain XLA."""
     cache = _cache_type(config, jnp.float32)
     if kernel:
-        packed: Form = PackedInt8Form() if config.weights == "int8" else PackedDenseForm()
+        forms = forms_of(config.weights, KERNEL)
         operations = Operations(
             attend_in_kernel, cpu.norm, cpu.layer_norm, cpu.activate, cpu.argmax
         )
-        return Backend(jnp.float32, packed, cache, operations, reads_live=True)
-    report(f"CPU kernel not used ({reason}); plain XLA instead")
-    plain: Form = Int8Form(TwoTermInt8) if config.weights == "int8" else DenseForm(jnp.float32)
-    return Backend(jnp.float32, plain, cache, Operations(PlainAttention(attend_reduce)))
+        return Backend(jnp.float32, forms, cache, operations, reads_live=True)
+    forms = forms_of(config.weights, PLAIN_CPU)
+    return Backend(jnp.float32, forms, cache, Operations(PlainAttention(attend_reduce)))
+
+
+def forms_of(scheme: str, table: Mapping[str, Form]) -> Forms:
+    """Of the layers and of the head."""
+    return Forms(table[scheme], table[SCHEMES[scheme].head])
+
+
+def _without_attention(
+    mesh: Mesh, config: EngineConfig, kernel_dir: Path | None, report: Report
+) -> tuple[Backend, str]:
+    """A backend whose attention is still to be chosen, and why it has no CPU kernel."""
+    if _platform(mesh) != "cpu":
+        compute = jnp.bfloat16
+        forms, cache = forms_of(config.weights, PLAIN), _cache_type(config, compute)
+        operations = Operations(PlainAttention(attend_einsum))
+        return Backend(compute, forms, cache, operations), "not a CPU"
+    split = "arrays are split over several devices"
+    no_kernel = split if mesh.size > 1 else build.load(kernel_dir)
+    if no_kernel:
+        report(f"CPU kernel not used ({no_kernel}); plain XLA instead")
+    return cpu_backend(config, kernel=not no_kernel), no_kernel
+
+
+def _with_attention(backend: Backend, chosen: Choice) -> Backend:
+    operations = replace(backend.operations, attention=chosen.form)
+    return replace(
+        backend,
+        operations=operations,
+        reads_live=chosen.reads_live,
+        blockwise=chosen.blockwise,
+    )
+
+
+def attention_case(spec: ModelSpec, mesh: Mesh, compute: Any, no_kernel: str) -> Case:
+    """What a model asks of attention on these devices. `no_kernel` as in `Case`."""
+    if not no_kernel and not cpu.attention_fits(spec.heads, spec.kv_heads, spec.head_dim):
+        no_kernel = (
+            f"head size {spec.head_dim} is not a multiple of {cpu.LANES} up to {cpu.MAX_HEAD_DIM}"
+        )
+    name, capability = jnp.dtype(compute).name, _capability(mesh)
+    alibi = spec.positions == "alibi"
+    no_cudnn = ""
+    if not cudnn.refuses(capability, spec.head_dim, name, alibi):
+        no_cudnn = cudnn.trial(mesh.devices.flat[0], spec.head_dim, name)
+    return Case(_platform(mesh), spec.head_dim, name, alibi, capability, no_kernel, no_cudnn)
+
+
+def _platform(mesh: Mesh) -> str:
+    return mesh.devices.flat[0].platform
+
+
+def _capability(mesh: Mesh) -> tuple[int, int] | None:
+    """An NVIDIA GPU's; AMD's have names instead of numbers."""
+    major, dot, minor = str(getattr(mesh.devices.flat[0], "compute_capability", "")).partition(".")
+    return (int(major), int(minor)) if dot and major.isdigit() and minor.isdigit() else None
+
+
+def _decode(mesh: Mesh) -> DecodeAttention:
+    return attend_reduce if _platform(mesh) == "cpu" else attend_einsum
 
 
 def _cache_type(config: EngineConfig, compute: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from server.attention import blockwise
 from server.engine.config import EngineConfig
 from server.kernels.cpu import BLOCK
 from server.models.sizes import largest_fitting
@@ -52,12 +53,19 @@ def tree_bytes(shapes: Any, shardings: Any) -> int:
 
 
 def estimate_temporaries(
-    model: ModelSpec, config: EngineConfig, itemsize: int, split: int, reads_live: bool
+    model: ModelSpec,
+    config: EngineConfig,
+    itemsize: int,
+    split: int,
+    reads_live: bool,
+    scratch: int,
+    in_blocks: bool = False,
 ) -> int:
     """Bytes of activations, scores and logits of the largest prefill or decode step, per device.
 
     An upper estimate before compiling; the compiled programs state theirs exactly. `split` devices
-    share heads, MLP and vocabulary where these divide evenly. `reads_live` is as in `Backend`.
+    share heads, MLP and vocabulary where these divide evenly. `reads_live` and `in_blocks` are as
+    `reads_live` and `blockwise` in `Backend`, `scratch` as in `Form`.
     """
 
     def share(size: int, of: int) -> int:
@@ -75,13 +83,25 @@ def estimate_temporaries(
         # The kernel lays the chunk's keys and values out in blocks, which short rows do not fill.
         laid = max(size.rows * -(-size.tokens // BLOCK) * BLOCK for size in sizes)
         return max(prefill + laid * position, decode)
-    keys = config.cache_length + sizes[-1].tokens
-    scores = 2 * tokens * share(model.heads, model.kv_heads) * keys * 4
+    scores = 2 * score_bytes(model, config, split, blockwise.KEYS if in_blocks else None)
     # The slots' old keys and values, and a copy of them in the order that the product wants.
     old = 2 * sizes[0].rows * config.cache_length * position
     # One layer's cache, where a step reads less than all of it.
     part = 0 if len(config.spans) == 1 else config.spans[-2] * position
-    return max(prefill + scores + old, decode + config.slots * part)
+    # The largest weight of a layer, where a product writes it anew.
+    qkv = (model.heads + 2 * model.kv_heads) * model.head_dim
+    largest = max(share(model.mlp_parts * model.ffn, model.ffn), share(qkv, model.kv_heads))
+    anew = scratch * largest * model.hidden
+    return max(prefill + scores + old, decode + config.slots * part) + anew
+
+
+def score_bytes(model: ModelSpec, config: EngineConfig, split: int, keys: int | None = None) -> int:
+    """Bytes of the float32 scores of the largest chunks, per device: against a whole cache and
+    themselves, or against `keys` positions at a time."""
+    tokens = max(size.rows * size.tokens for size in config.prefills)
+    keys = keys or config.cache_length + config.prefills[-1].tokens
+    heads = model.heads // split if model.kv_heads % split == 0 else model.heads
+    return tokens * heads * keys * 4
 
 
 def check_fit(
@@ -127,6 +147,14 @@ def free_bytes(devices: list[jax.Device]) -> int:
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
     return _host_available() // len(devices)
+
+
+def peak_bytes(devices: list[jax.Device]) -> int | None:
+    """The most that one of these devices has held since the process began; None where the runtime
+    does not count, as on CPU."""
+    stats = [device.memory_stats() or {} for device in devices if device.platform != "cpu"]
+    peaks = [each["peak_bytes_in_use"] for each in stats if "peak_bytes_in_use" in each]
+    return max(peaks, default=None)
 
 
 def _host_available() -> int:

@@ -14,7 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from server.models.parameters import Layer, Norm, Parameters, WeightShapes
 from server.models.spec import ModelSpec
-from server.quant.weight import Form
+from server.quant.weight import Form, Forms
 from server.quant.weight import spec as partition_spec
 
 SHARDINGS = ("model", "batch")
@@ -28,11 +28,13 @@ def make_mesh(devices: Sequence[jax.Device], sharding: str) -> Mesh:
     return Mesh(np.asarray(devices).reshape(shape), ("data", "model"), (AxisType.Auto,) * 2)
 
 
-def parameter_shardings(model: ModelSpec, form: Form, mesh: Mesh) -> Parameters:
+def parameter_shardings(model: ModelSpec, forms: Forms, mesh: Mesh) -> Parameters:
     """A NamedSharding for each leaf of the parameters.
 
-    An axis that the devices do not divide evenly is kept whole on each of them.
+    An axis that the devices do not divide evenly is kept whole on each of them. Inputs that they
+    cannot share in whole blocks stay together, too: outputs are split in their place.
     """
+    form = forms.layers
     heads = _model_axis(model.kv_heads, mesh)
     inner = _model_axis(model.ffn, mesh)
     sizes = WeightShapes(model, mlp_blocks(model, mesh))
@@ -48,12 +50,12 @@ def parameter_shardings(model: ModelSpec, form: Form, mesh: Mesh) -> Parameters:
         attention_norm=norm,
         qkv=form.partition(sizes.qkv, heads, None),
         qkv_bias=bias(model.qkv_bias, heads),
-        out=form.partition(sizes.hidden, None, heads),
+        out=form.partition(sizes.hidden, *_input_split(model, "out", form, mesh)),
         out_bias=bias(model.out_bias, None),
         mlp_norm=norm,
         gate_up=form.partition(sizes.gate_up, inner, None),
         gate_up_bias=bias(model.mlp_bias, inner),
-        down=form.partition(sizes.hidden, None, inner),
+        down=form.partition(sizes.hidden, *_input_split(model, "down", form, mesh)),
         down_bias=bias(model.mlp_bias, None),
     )
     specs = Parameters(
@@ -62,13 +64,25 @@ def parameter_shardings(model: ModelSpec, form: Form, mesh: Mesh) -> Parameters:
         embedding_norm=norm if model.embedding_norm else None,
         layers=(layer,) * model.layers,
         final_norm=norm,
-        head=form.partition(sizes.head, _model_axis(model.vocab, mesh), None),
+        head=forms.head.partition(sizes.head, _model_axis(model.vocab, mesh), None),
     )
     return jax.tree.map(
         lambda axes: NamedSharding(mesh, axes),
         specs,
         is_leaf=lambda leaf: isinstance(leaf, PartitionSpec),
     )
+
+
+def moved_splits(model: ModelSpec, forms: Forms, mesh: Mesh) -> list[str]:
+    """Weights whose outputs are split, or which are whole, for the sake of whole blocks of inputs;
+    a notice to the user."""
+    form, notices = forms.layers, []
+    for name, (inputs, heads) in _input_sizes(model).items():
+        rows, columns = _input_split(model, name, form, mesh)
+        if _model_axis(heads, mesh) and mesh.shape["model"] > 1 and columns is None:
+            how = "split by outputs" if rows else "whole on each"
+            notices.append(f"{name} ({inputs} inputs in blocks of {form.block}) is {how}")
+    return notices
 
 
 def mlp_blocks(model: ModelSpec, mesh: Mesh) -> int:
@@ -95,6 +109,22 @@ def uneven_axes(model: ModelSpec, mesh: Mesh) -> list[str]:
     """What stays whole on each device for not dividing evenly, for a notice to the user."""
     sizes = {"kv_heads": model.kv_heads, "ffn": model.ffn, "vocab": model.vocab}
     return [f"{name} {size}" for name, size in sizes.items() if size % mesh.shape["model"]]
+
+
+def _input_sizes(model: ModelSpec) -> dict[str, tuple[int, int]]:
+    """Of the weights over split inputs: how many there are, and of what devices take whole ones."""
+    return {"out": (model.heads * model.head_dim, model.kv_heads), "down": (model.ffn, model.ffn)}
+
+
+def _input_split(
+    model: ModelSpec, name: str, form: Form, mesh: Mesh
+) -> tuple[str | None, str | None]:
+    """The mesh axes of the outputs and of the inputs, at most one of them split."""
+    inputs, shared = _input_sizes(model)[name]
+    axis = _model_axis(shared, mesh)
+    if axis is None or inputs // mesh.shape["model"] % form.block == 0:
+        return None, axis
+    return _model_axis(model.hidden, mesh), None
 
 
 def _model_axis(size: int, mesh: Mesh) -> str | None:

@@ -15,8 +15,12 @@ import jaxlib
 
 from native.build import CannotBuildError, Library, open_library
 
-SOURCES = tuple(f"cpu_{name}.c" for name in ("threads", "products", "attention", "prefill", "rows"))
-HEADERS = ("cpu_threads.h", "cpu_math.h", "cpu_cache.h")
+_PARTS = (
+    *("threads", "tiles", "products", "codes", "outliers", "attention", "prefill", "uncached"),
+    "rows",
+)
+SOURCES = tuple(f"cpu_{name}.c" for name in _PARTS)
+HEADERS = ("cpu_threads.h", "cpu_math.h", "cpu_cache.h", "cpu_products.h")
 # No -ffast-math: it lets NaN vanish. No contraction: both terms are rounded as in the reference.
 FLAGS = (
     *("-O3", "-shared", "-fPIC", "-fno-math-errno", "-ffp-contract=off"),
@@ -24,8 +28,9 @@ FLAGS = (
 )
 INSTRUCTIONS = ("fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni")
 TARGETS = (
-    *("int8_product", "f32_product", "attention"),
-    *("norm", "layer_norm", "silu", "gelu", "relu", "argmax"),
+    *("int8_product", "dynamic_product", "decomp_product", "f32_product"),
+    *("nf4_product", "nf4_dq_product", "int4_product", "fp8_product"),
+    *("attention", "uncached_attention", "norm", "layer_norm", "silu", "gelu", "relu", "argmax"),
 )
 _REGISTERING = threading.Lock()
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from server.kernels import cpu
+from server.quant.parts import by_rows
 from server.quant.weight import flatten, kernel_rows, spec, unflatten, whole_blocks
 
 
@@ -34,6 +35,8 @@ class DenseForm:
     """Plain storage in `dtype`."""
 
     dtype: Any
+    block: ClassVar[int] = 1
+    scratch: ClassVar[int] = 0
 
     def pack(self, w: np.ndarray) -> Dense:
         """A cast."""
@@ -67,10 +70,13 @@ class PackedDense:
 class PackedDenseForm:
     """float32 for the CPU kernel; on one device only, so nothing is partitioned."""
 
+    block: ClassVar[int] = 1
+    scratch: ClassVar[int] = 0
+
     def pack(self, w: np.ndarray) -> PackedDense:
         """[*out, in] -> the kernel's layout."""
-        rows = whole_blocks(flatten(w).astype(np.float32))
-        return PackedDense(cpu.pack_f32(rows), w.shape[:-1])
+        packed = by_rows(flatten(w), lambda part: cpu.pack_f32(whole_blocks(part)))
+        return PackedDense(packed, w.shape[:-1])
 
     def random(self, key: jax.Array, out: tuple[int, ...], inputs: int) -> PackedDense:
         """Normal values of standard deviation in**-0.5."""

@@ -7,13 +7,13 @@ Three forms of the same storage idea:
 - `Int8`: x in the compute type against q cast inside the product. For accelerators.
 - `TwoTermInt8`: for CPUs, where a cast in the loop is 20 times slower than int8 x int8. The
   activation is split into two int8 terms, x = s * (hi + lo / 254), s = max|x| / 127 per row, which
-  keeps about 15 bits of it. One term alone would be dynamic int8, not weight-only accuracy.
+  keeps about 15 bits of it. One term alone is `int8-dynamic`.
 - `PackedInt8`: the same arithmetic in the CPU kernel.
 """
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, UInt8
 from jaxtyping import Int8 as Int8Array
 
 from server.kernels import cpu
+from server.quant.parts import by_rows
 from server.quant.two_term import two_term_product
 from server.quant.weight import flatten, kernel_rows, spec, unflatten, whole_blocks
 
@@ -83,13 +84,15 @@ class PackedInt8:
 
 @dataclass(frozen=True)
 class Int8Form:
-    """Codes as they are; `weight` is Int8 or TwoTermInt8."""
+    """Codes as they are, in a weight of fields q, scale and out as `Int8`."""
 
-    weight: type[Int8] | type[TwoTermInt8]
+    weight: type[Any]
+    block: ClassVar[int] = 1
+    scratch: ClassVar[int] = 0
 
     def pack(self, w: np.ndarray) -> Any:
         """Quantizes."""
-        return self.weight(*quantize(flatten(w)), w.shape[:-1])  # type: ignore[arg-type]
+        return self.weight(*by_rows(flatten(w), quantize), w.shape[:-1])
 
     def random(self, key: jax.Array, out: tuple[int, ...], inputs: int) -> Any:
         """Uniform codes; scales that give a standard deviation of in**-0.5."""
@@ -98,29 +101,38 @@ class Int8Form:
 
     def partition(self, out: tuple[int, ...], rows: str | None, inputs: str | None) -> Any:
         """Scales follow the outputs."""
-        return self.weight(spec(rows, inputs), spec(rows), out)  # type: ignore[arg-type]
+        return self.weight(spec(rows, inputs), spec(rows), out)
 
 
 @dataclass(frozen=True)
 class PackedInt8Form:
-    """For the CPU kernel; on one device only, so nothing is partitioned."""
+    """For the CPU kernel, in a weight of fields packed, scale and out as `PackedInt8`; on one
+    device only, so nothing is partitioned."""
 
-    def pack(self, w: np.ndarray) -> PackedInt8:
+    weight: type[Any] = PackedInt8
+    block: ClassVar[int] = 1
+    scratch: ClassVar[int] = 0
+
+    def pack(self, w: np.ndarray) -> Any:
         """Quantizes and packs."""
-        codes, scale = quantize(whole_blocks(flatten(w)))
-        return PackedInt8(cpu.pack_int8(codes), scale, w.shape[:-1])  # type: ignore[arg-type]
+        return self.weight(*by_rows(flatten(w), _packed), w.shape[:-1])
 
-    def random(self, key: jax.Array, out: tuple[int, ...], inputs: int) -> PackedInt8:
+    def random(self, key: jax.Array, out: tuple[int, ...], inputs: int) -> Any:
         """Uniform codes, straight in the kernel's layout."""
         rows = jax.ShapeDtypeStruct((math.prod(out), inputs), jnp.int8)
         packed = jax.eval_shape(lambda w: cpu.pack_int8(whole_blocks(w)), rows)
         codes = jax.random.bits(key, packed.shape, jnp.uint8)
         count = packed.shape[0] * cpu.LANES
-        return PackedInt8(codes, _random_scale(count, inputs), out)
+        return self.weight(codes, _random_scale(count, inputs), out)
 
-    def partition(self, out: tuple[int, ...], rows: str | None, inputs: str | None) -> PackedInt8:
+    def partition(self, out: tuple[int, ...], rows: str | None, inputs: str | None) -> Any:
         """Whole on its device."""
-        return PackedInt8(spec(), spec(), out)  # type: ignore[arg-type]
+        return self.weight(spec(), spec(), out)
+
+
+def _packed(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    codes, scale = quantize(whole_blocks(w))
+    return cpu.pack_int8(codes), scale
 
 
 def _random_codes(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

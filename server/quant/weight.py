@@ -5,6 +5,7 @@ run 10% faster that way, and XLA transposes a weight of more axes on every step;
 their own layout), so only the first of the output axes can be split over devices.
 """
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
@@ -26,7 +27,19 @@ class Weight(Protocol):
 
 
 class Form(Protocol):
-    """Makes weights of one kind."""
+    """Makes weights of one kind.
+
+    block: inputs that share a scale. Devices that share the inputs take whole blocks each.
+    scratch: bytes that a product writes anew for each weight that it reads, at most.
+    """
+
+    @property
+    def block(self) -> int:
+        """See above."""
+
+    @property
+    def scratch(self) -> int:
+        """See above."""
 
     def pack(self, w: np.ndarray) -> Any:
         """[*out, in] float -> a Weight of numpy arrays."""
@@ -36,6 +49,14 @@ class Form(Protocol):
 
     def partition(self, out: tuple[int, ...], rows: str | None, inputs: str | None) -> Any:
         """A Weight of PartitionSpecs: the mesh axes of the first output axis and of the inputs."""
+
+
+@dataclass(frozen=True)
+class Forms:
+    """How the matrices of the layers are stored, and how the output head is."""
+
+    layers: Form
+    head: Form
 
 
 def flatten(w: np.ndarray) -> np.ndarray:
@@ -56,14 +77,14 @@ def spec(*axes: str | None) -> PartitionSpec:
     return PartitionSpec(*trimmed)
 
 
-def whole_blocks(w: Any) -> Any:
+def whole_blocks(w: Any, inputs: int = INPUTS_AT_ONCE) -> Any:
     """[N, in], numpy or JAX, with zeros added until the CPU kernel can hold it."""
-    return _padded(w, cpu.LANES, INPUTS_AT_ONCE)
+    return _padded(w, cpu.LANES, inputs)
 
 
-def kernel_rows(x: jax.Array) -> jax.Array:
+def kernel_rows(x: jax.Array, inputs: int = INPUTS_AT_ONCE) -> jax.Array:
     """[.., in] -> [M, in], with the zero inputs that `whole_blocks` gave the weight."""
-    return _padded(x.reshape(-1, x.shape[-1]), 1, INPUTS_AT_ONCE)
+    return _padded(x.reshape(-1, x.shape[-1]), 1, inputs)
 
 
 def _padded(x: Any, rows: int, columns: int) -> Any:

@@ -9,22 +9,22 @@ import jax.numpy as jnp
 
 from server.models.parameters import Layer, Norm, Parameters, WeightShapes
 from server.models.spec import ModelSpec
-from server.quant.weight import Form
+from server.quant.weight import Form, Forms
 
 Report = Callable[[int, int], None]
 
 
-def dummy_shapes(spec: ModelSpec, form: Form, compute: Any, blocks: int) -> Parameters:
+def dummy_shapes(spec: ModelSpec, forms: Forms, compute: Any, blocks: int) -> Parameters:
     """The shapes and types of the parameters, nothing allocated."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    ends = jax.eval_shape(lambda k: _ends(spec, form, compute, k), key)
-    layer = jax.eval_shape(lambda k: _layer(spec, form, compute, blocks, k), key)
+    ends = jax.eval_shape(lambda k: _ends(spec, forms.head, compute, k), key)
+    layer = jax.eval_shape(lambda k: _layer(spec, forms.layers, compute, blocks, k), key)
     return replace(ends, layers=(layer,) * spec.layers)
 
 
 def dummy_parameters(
     spec: ModelSpec,
-    form: Form,
+    forms: Forms,
     compute: Any,
     shardings: Parameters,
     blocks: int,
@@ -34,14 +34,14 @@ def dummy_parameters(
     """Weights with the spread of a trained model. One layer is compiled once and run for each."""
     key = jax.random.key(seed)
     build = jax.jit(
-        lambda k: _layer(spec, form, compute, blocks, k), out_shardings=shardings.layers[0]
+        lambda k: _layer(spec, forms.layers, compute, blocks, k), out_shardings=shardings.layers[0]
     )
     layers = []
     for index in range(spec.layers):
         layers.append(jax.block_until_ready(build(jax.random.fold_in(key, index))))
         report(index + 1, spec.layers)
     ends = jax.jit(
-        lambda k: _ends(spec, form, compute, k),
+        lambda k: _ends(spec, forms.head, compute, k),
         out_shardings=replace(shardings, layers=()),
     )(jax.random.fold_in(key, spec.layers))
     return replace(ends, layers=tuple(layers))

@@ -8,7 +8,7 @@ import numpy as np
 
 from server.models.parameters import Layer, Norm, Parameters
 from server.models.spec import ModelSpec
-from server.quant.weight import Form
+from server.quant.weight import Form, Forms
 from server.weights.checkpoint import Checkpoint
 from server.weights.source import Source
 
@@ -18,7 +18,7 @@ Report = Callable[[int, int], None]
 def load_parameters(
     source: Source,
     spec: ModelSpec,
-    form: Form,
+    forms: Forms,
     compute: Any,
     shardings: Parameters,
     blocks: int,
@@ -30,10 +30,10 @@ def load_parameters(
     layers)` follows progress.
     CheckpointError names a tensor that is missing, misshapen or not known.
     """
-    put = _Put(form, compute)
+    put = _Put(forms.layers, compute)
     checkpoint = Checkpoint(source, spec, blocks)
     embedding = put.array(checkpoint.embedding(), shardings.embedding)
-    head = put.weight(checkpoint.head(), shardings.head)
+    head = _Put(forms.head, compute).weight(checkpoint.head(), shardings.head)
     positions = put.array(checkpoint.positions(), shardings.positions)
     layers = []
     for index in range(spec.layers):

@@ -29,8 +29,8 @@ def held(tree: object) -> int:
 
 def memory_of(plan: EnginePlan) -> MemoryPlan:
     """From shapes alone, as before loading."""
-    form, compute = plan.backend.form, plan.backend.compute
-    return plan.memory(dummy_shapes(plan.model, form, compute, plan.mlp_blocks))
+    forms, compute = plan.backend.forms, plan.backend.compute
+    return plan.memory(dummy_shapes(plan.model, forms, compute, plan.mlp_blocks))
 
 
 @pytest.mark.parametrize(

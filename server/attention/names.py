@@ -1,0 +1,3 @@
+"""The implementations of attention, by name. Imports no JAX."""
+
+IMPLEMENTATIONS = ("flash", "reference")
