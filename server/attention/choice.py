@@ -11,15 +11,12 @@ from jax.sharding import Mesh
 
 from server.attention import cudnn, kernel, uncached
 from server.attention.blockwise import attend_blocks
-from server.attention.names import IMPLEMENTATIONS
+from server.attention.names import IMPLEMENTATIONS, MOST_SCORES
 from server.attention.plain import DecodeAttention, PlainAttention
 from server.attention.prefill import attend_chunk
 from server.attention.rows import Attention
 from server.attention.split import SplitAttention
 from server.attention.uncached import SelfAttention, SelfChunk, UncachedAttention
-
-# Float32 scores of a chunk of prompt that are made all at once, per device.
-MOST_SCORES = 256 * 2**20
 
 
 @dataclass(frozen=True)
