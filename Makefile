@@ -30,7 +30,7 @@ SERVER_OPTIONS = --model $(MODEL) --quantize $(QUANT) --load-format $(LOAD_FORMA
 	$(if $(BATCH_SIZE),--batch-size $(BATCH_SIZE)) $(if $(PLATFORM),--platform $(PLATFORM))
 
 .PHONY: help benchmark serve test test-slow test-gpu test-tpu-compile test-peers lint format protos \
-	sweep calibrate benchmark-clients benchmark-peers constraints clean
+	sweep quality calibrate benchmark-clients benchmark-peers constraints clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -79,6 +79,10 @@ protos: $(VENV)/.ready ## Regenerate the gRPC stubs
 
 sweep: $(VENV)/.ready ## Every combination of settings in one table, e.g. ARGS='--batch-sizes 8,16'
 	$(BIN)/python -m client.sweep --model $(MODEL) $(ARGS)
+
+quality: $(VENV)/.ready ## Perplexity and passed programs for each quantization, e.g. ARGS='--humaneval'
+	$(BIN)/python -m client.quality --model $(MODEL) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) \
+		$(if $(TOKENIZER),--tokenizer $(TOKENIZER)) $(if $(BATCH_SIZE),--batch-size $(BATCH_SIZE)) $(ARGS)
 
 calibrate: $(VENV)/.ready ## How far off this client is on this host
 	$(BIN)/python -m client.calibrate $(ARGS)

@@ -130,7 +130,7 @@ def _median(floors: Sequence[Floor]) -> Floor:
 
 def _trials(given: argparse.Namespace) -> list[Trial]:
     """Raises `UsageError` for bad numbers."""
-    usual = ["jetstream"] if given.transport != "fast" else ["openai", "jetstream"]
+    usual = ["jetstream"] if given.transport == "grpcio" else ["openai", "jetstream"]
     return [
         Trial(
             kind=kind,
@@ -158,7 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--transport", choices=TRANSPORTS, default="fast",
-        help="for jetstream: our own lean gRPC, or grpc.aio (default: %(default)s)",
+        help="loop: Python's event loop reads, not a thread in C; grpcio, for jetstream: grpc.aio, "
+        "not our lean gRPC (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--streams", nargs="+", type=int, default=[64, 512], metavar="N",

@@ -7,3 +7,7 @@ class UsageError(ValueError):
 
 class NotReadyError(Exception):
     """The server did not become ready in time."""
+
+
+class DoesNotFitError(NotReadyError):
+    """An engine refused a setting that needs more memory than there is."""

@@ -19,15 +19,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     given = _parser().parse_args(argv)
     try:
-        sources = read_sources(given.records)
-        _check_output(given.output, given.records)
-        page = render_page(sources, given.title or _title(sources))
-        size = _write(given.output, page)
+        size = make_page(given.records, given.output, given.title)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     print(f"page: {given.output} ({size / 1e6:.1f} MB)")
     return MADE
+
+
+def make_page(records: Sequence[Path], output: Path, title: str | None = None) -> int:
+    """Writes the page of some records, whole or not at all; returns its bytes.
+
+    Raises `UsageError` for records that cannot be read, an output that cannot be written, or a
+    library that is not there.
+    """
+    sources = read_sources(records)
+    _check_output(output, records)
+    return _write(output, render_page(sources, title or _title(sources)))
 
 
 def _check_output(output: Path, records: Sequence[Path]) -> None:
@@ -40,7 +48,7 @@ def _check_output(output: Path, records: Sequence[Path]) -> None:
 
 def _title(sources: Sources) -> str:
     labels = [run.label for run in sources.runs]
-    labels += [each.label for each in (*sources.curves, *sources.sweeps)]
+    labels += [each.label for each in (*sources.curves, *sources.sweeps, *sources.offlines)]
     if len(labels) > 2:
         return f"{_TITLE}: {len(labels)} records"
     return f"{_TITLE}: {' against '.join(labels)}"
@@ -75,8 +83,9 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m client.report",
-        description="Makes one HTML page of runs, rate curves and sweeps. The page holds all it "
-        "needs and works offline. Several runs are laid over each other.",
+        description="Makes one HTML page of runs, rate curves, sweeps, engines without a server "
+        "and records of quality. The page holds all it needs and works offline. Several runs are "
+        "laid over each other.",
         epilog="Status: 0 made, 2 bad input. Needs plotly: pip install 'loadstone[report]'.",
         allow_abbrev=False,
     )

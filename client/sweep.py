@@ -18,7 +18,7 @@ from client.sweeping.options import SweepOptions, parse_sweep
 from client.sweeping.peaks import find_peaks
 from client.sweeping.processes import Interrupted, Processes
 from client.sweeping.progress import Progress
-from client.sweeping.state import State
+from client.sweeping.state import SWEEP, State
 from client.sweeping.table import render
 from client.sweeping.trial import CLIENT, Trials
 
@@ -56,7 +56,7 @@ def run(options: SweepOptions, command: str, client: tuple[str, ...] = CLIENT) -
     if interrupted:
         _say(f"interrupted; to go on: {command}")
         return INTERRUPTED
-    _say(f"sweep: {folder / states.FILE}")
+    _say(f"sweep: {folder / SWEEP.file}")
     answered = all(cell.status.answers for cell in state.listed)
     return ANSWERED if answered else SOME_WITHOUT
 
@@ -67,7 +67,7 @@ class _Sweep:
     folder: Path
     trials: Trials
 
-    def fill(self, state: State) -> tuple[State, bool]:
+    def fill(self, state: State[Cell]) -> tuple[State[Cell], bool]:
         """Tries every setting that is missing; the state is on disk after each. Whether an
         interrupt came in between."""
         settings = self.options.cells
@@ -87,17 +87,17 @@ class _Sweep:
             progress.close(_result(cell))
         return state, False
 
-    def _keep(self, state: State) -> State:
+    def _keep(self, state: State[Cell]) -> State[Cell]:
         state.save(self.folder)
         _write_table(state, self.folder)
         return state
 
 
-def _open(options: SweepOptions, folder: Path, command: str) -> State:
+def _open(options: SweepOptions, folder: Path, command: str) -> State[Cell]:
     host, settings = describe_host(), options.settings
     if options.server_command is None:
         host |= _jax_version()
-    state = states.load(folder, options.cells)
+    state = states.load(SWEEP, folder, options.cells)
     if state is not None:
         states.check_same(state, settings, host, folder)
         return state
@@ -106,7 +106,7 @@ def _open(options: SweepOptions, folder: Path, command: str) -> State:
     peaks = find_peaks(options.bandwidth_gbps, options.peak_tflops)
     started = datetime.now().isoformat(timespec="seconds")
     order = tuple(setting.name for setting in options.cells)
-    return State(command, started, settings, host, peaks, order, {})
+    return State(SWEEP, command, started, settings, host, peaks, order, {})
 
 
 def _jax_version() -> dict[str, str]:
@@ -117,7 +117,7 @@ def _jax_version() -> dict[str, str]:
         return {}
 
 
-def _write_table(state: State, folder: Path) -> str:
+def _write_table(state: State[Cell], folder: Path) -> str:
     table = render(state)
     write_whole(folder / TABLE, table + "\n")
     return table

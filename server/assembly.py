@@ -10,7 +10,9 @@ import jax
 from server import options as command_line
 from server.engine.config import EngineConfig
 from server.engine.engine import JaxEngine
+from server.engine.memory import DoesNotFitError
 from server.engine.open import ModelChoice, choose_model, open_engine
+from server.engine.uncached import Uncached, open_uncached
 from tokenization import (
     Tokenizer,
     TokenizerError,
@@ -19,21 +21,36 @@ from tokenization import (
     verify_checksum,
 )
 
+# What is not of this file is for those whose only door this is.
+__all__ = [
+    "DoesNotFitError",
+    "JaxEngine",
+    "Parts",
+    "Progress",
+    "Uncached",
+    "build_engine",
+    "build_uncached",
+    "choose_parts",
+]
+
 
 @dataclass(frozen=True)
 class Parts:
-    """What an engine is built from. `tokenizer` None: random weights without one."""
+    """What an engine is built from. `tokenizer` None: token ids only."""
 
     devices: list[jax.Device]
     choice: ModelChoice
     tokenizer: Tokenizer | None
 
 
-def choose_parts(options: argparse.Namespace) -> Parts:
-    """Finds devices, model and tokenizer. Raises ValueError, OSError or TokenizerError."""
+def choose_parts(options: argparse.Namespace, *, text: bool = True) -> Parts:
+    """Finds devices, model and tokenizer; without `text` token ids are enough, and there is none.
+
+    Raises ValueError, OSError or TokenizerError.
+    """
     devices = _devices(options)
     choice = choose_model(options.model, options.checkpoint, options.load_format, _embedded_model)
-    return Parts(devices, choice, _tokenizer(options, choice))
+    return Parts(devices, choice, _tokenizer(options, choice) if text else None)
 
 
 def build_engine(options: argparse.Namespace, parts: Parts) -> JaxEngine:
@@ -43,10 +60,13 @@ def build_engine(options: argparse.Namespace, parts: Parts) -> JaxEngine:
     settings = {
         "cache_length": options.cache_length,
         "chunk": options.prefill_chunk,
+        "prefill_rows": options.prefill_rows,
+        "row_tokens": options.prefill_row_tokens,
         "steps": options.decode_steps,
         "weights": weights,
         "quantize_kv_cache": cache,
         "sharding": options.sharding,
+        "attention": options.attention,
     }
     config = None
     if options.batch_size is not None:
@@ -60,8 +80,27 @@ def build_engine(options: argparse.Namespace, parts: Parts) -> JaxEngine:
             eos,
             devices=parts.devices,
             cache_dir=options.cache_dir,
+            save_quantized=options.save_quantized,
             report=progress.line,
             **settings,
+        )
+    finally:
+        progress.close()
+
+
+def build_uncached(options: argparse.Namespace, parts: Parts) -> Uncached:
+    """For forwards without a KV cache: loads, and compiles nothing yet. Raises ValueError or
+    OSError. Of the options, those about slots and cache do not matter."""
+    progress = Progress()
+    try:
+        return open_uncached(
+            parts.choice,
+            weights=command_line.quantization(options)[0],
+            attention=options.attention,
+            sharding=options.sharding,
+            devices=parts.devices,
+            cache_dir=options.cache_dir,
+            report=progress.line,
         )
     finally:
         progress.close()

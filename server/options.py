@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from server.attention.names import IMPLEMENTATIONS
 from server.models.catalogue import catalogue
 from server.quant.schemes import SCHEMES
 
@@ -48,7 +49,14 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         "--quantize",
         choices=SCHEMES,
         default="none",
-        help="how weights are stored; int8 stores the KV cache so, too",
+        help="how weights are stored; int8 stores the KV cache so, too. "
+        + "; ".join(f"{scheme.name}: {scheme.text}" for scheme in SCHEMES.values()),
+    )
+    group.add_argument(
+        "--save-quantized",
+        type=Path,
+        metavar="DIR",
+        help="keep quantized weights there, and start from them the next time",
     )
     group.add_argument(
         "--quantize-weights", choices=SCHEMES, help="weights alone; default: as --quantize says"
@@ -77,6 +85,18 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
         type=int,
         default=512,
         help="prompt tokens a dispatch: of one prompt, or of several short ones",
+    )
+    group.add_argument(
+        "--prefill-rows", type=int, default=8, help="the most prompts in a prefill dispatch"
+    )
+    group.add_argument(
+        "--prefill-row-tokens", type=int, help="the most tokens of each (default: the chunk)"
+    )
+    group.add_argument(
+        "--attention",
+        choices=IMPLEMENTATIONS,
+        default="flash",
+        help="flash: the fastest that the device has; reference: plain XLA",
     )
     group.add_argument("--decode-steps", type=int, default=1, help="decode steps a dispatch")
     group.add_argument(

@@ -7,14 +7,14 @@ import numpy as np
 
 from capacity.calibration.fit import Posterior
 from capacity.timing.efficiency import Efficiency, efficiency_of
-from client.results.comparison_repeats import CONFIDENCE, student_t
+from client.results.comparison_repeats import student_t
 
 _STEP = 1e-4
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A prediction with the bounds that a measurement stays within with probability CONFIDENCE."""
+    """A prediction with the bounds that a measurement stays within, 95 times of 100."""
 
     value: float
     low: float
@@ -56,6 +56,3 @@ def _derivative(
         return float(np.log(predict(efficiency_of(moved, tags))))
 
     return (at(np.exp(_STEP)) - at(np.exp(-_STEP))) / (2 * _STEP)
-
-
-__all__ = ["CONFIDENCE", "Interval", "interval"]

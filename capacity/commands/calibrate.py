@@ -11,10 +11,15 @@ from capacity.calibration.interval import Interval, interval
 from capacity.calibration.observation import Observation
 from capacity.calibration.store import Calibration, describe_data, describe_summary, save
 from capacity.commands.options import add_chips, host_chip, read_chips
+from capacity.names import pick
+from capacity.published.model import evaluate
+from capacity.published.pages import find_model
 from capacity.records.own import OwnRun, observations, predictions
 from capacity.records.places import Places
 from capacity.records.read import Given, Reader
 from capacity.sanity.own import findings_of
+from capacity.sanity.published import doubts
+from capacity.tables.comparison import OURS, render_group
 from capacity.tables.own import render_own
 from capacity.tables.parameters import render_parameters
 from capacity.timing.efficiency import Prior, Priors
@@ -25,9 +30,11 @@ from client.errors import UsageError
 def add(parser: argparse.ArgumentParser) -> None:
     """Options."""
     parser.add_argument(
-        "records", nargs="+", type=Path, metavar="RECORD",
+        "records", nargs="*", type=Path, metavar="RECORD",
         help="loadstone-*.json, sweep.json, offline.json, or a folder of them",
     )  # fmt: skip
+    parser.add_argument("--page", help="a published page instead, such as 002")
+    parser.add_argument("--group", help="of the page, such as 'a5000, one card'")
     parser.add_argument("--out", type=Path, metavar="FILE", help="keep the calibration")
     add_given(parser)
     add_chips(parser)
@@ -82,27 +89,56 @@ def reader(given: argparse.Namespace) -> Reader:
 
 def run(given: argparse.Namespace) -> int:
     """Prints estimated, measured and error with each run left out, and the parameters."""
+    if given.page is not None:
+        return _of_page(given)
+    if not given.records:
+        raise UsageError("give records of own runs, or --page for a published one")
     runs, notes = read_runs(given)
     software = runs[0].setting.software.name
     priors, noise = priors_of(runs, PROFILES[software]), NOISE[software]
-    seen = {run.name: observations(run) for run in runs}
-    if len(seen) < len(runs):
-        raise UsageError(f"two runs have one name among {', '.join(run.name for run in runs)}")
-    everything = [each for its in seen.values() for each in its]
+    seen: dict[str, list[Observation]] = {}
+    for each in runs:
+        seen.setdefault(each.name, []).extend(observations(each))
+    everything = [one for its in seen.values() for one in its]
     posterior = fit(everything, priors, noise)
     held, rows = _held_out(runs, seen, priors, noise)
     print("\n".join(_report(runs, held, rows, posterior, notes)))
-    if given.out is not None:
-        chips = sorted({run.setting.slice.chip.title for run in runs})
-        save(
-            Calibration(
-                software, ", ".join(chips), posterior, priors, describe_data(held),
-                describe_summary(held), datetime.now().isoformat(timespec="seconds"),
-            ),
-            given.out,
-        )  # fmt: skip
-        print(f"\nkept in {given.out}")
+    chips = ", ".join(sorted({run.setting.slice.chip.title for run in runs}))
+    _keep(given, software, chips, posterior, priors, held)
     return 0
+
+
+def _of_page(given: argparse.Namespace) -> int:
+    """Keeps what was fitted to a group of a published page."""
+    if given.records:
+        raise UsageError("give records or --page, not both")
+    model, chips = find_model(given.page), read_chips(given)
+    groups = {each.name: each for each in evaluate(model, chips, doubts(model, chips))}
+    name = given.group or next(iter(groups))
+    if given.group is None and len(groups) > 1:
+        raise UsageError(f"--group: page {model.number} has {'; '.join(groups)}")
+    group = pick("group", name, groups)
+    held = [each.held_out for each in group.believed]
+    print("\n".join([*render_group(model, group, OURS), *render_parameters(group.fitted)]))
+    _keep(given, model.page.software, f"{name} (published)", group.fitted, group.priors, held)
+    return 0
+
+
+def _keep(
+    given: argparse.Namespace,
+    software: str,
+    chips: str,
+    posterior: Posterior,
+    priors: Priors,
+    held: Sequence[HeldOut],
+) -> None:
+    """Writes --out, where it was given."""
+    if given.out is None:
+        return
+    created = datetime.now().isoformat(timespec="seconds")
+    data, summary = describe_data(held), describe_summary(held)
+    save(Calibration(software, chips, posterior, priors, data, summary, created), given.out)
+    print(f"\nkept in {given.out}")
 
 
 def priors_of(runs: Sequence[OwnRun], base: Priors) -> Priors:
@@ -120,19 +156,23 @@ def _held_out(
     priors: Priors,
     noise: float,
 ) -> tuple[list[HeldOut], list[tuple[OwnRun, dict[str, Interval]]]]:
-    """Each run left out whole: its throughput and its TPOT are not independent.
+    """Each run left out whole, its repeats too (they have its name): its throughput and its TPOT
+    are not independent.
 
     The measurements with what the others say, and for each run all that can be said of it.
     """
     held: list[HeldOut] = []
     rows = []
+    without: dict[str, Posterior] = {}
     for run in runs:
-        others = [each for name, its in seen.items() if name != run.name for each in its]
-        posterior = fit(others, priors, noise)
-        if len(runs) > 1:
+        if run.name not in without:
+            others = [each for name, its in seen.items() if name != run.name for each in its]
+            without[run.name] = fit(others, priors, noise)
+        posterior = without[run.name]
+        if len(seen) > 1:
             held += [
                 HeldOut(each, interval(each.predict, posterior, each.tags))
-                for each in seen[run.name]
+                for each in observations(run)
             ]
         estimates = {
             name: interval(predict, posterior, run.tags)

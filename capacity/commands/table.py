@@ -1,7 +1,10 @@
 """`python -m capacity table`: estimated, measured and error, for published pages and own runs."""
 
 import argparse
+import sys
 from collections.abc import Sequence
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 from capacity.commands.calibrate import add_given
@@ -36,17 +39,35 @@ def run(given: argparse.Namespace) -> int:
     if given.records:
         if given.page is not None:
             raise UsageError("give records or --page, not both")
-        given.out = None
+        given.out = given.group = None
         return run_calibration(given)
     if given.page is None:
         raise UsageError(f"give --page ({', '.join(MODELS)} or all), or records of own runs")
     models = list(MODELS.values()) if given.page == "all" else [find_model(given.page)]
+    if given.page == "all":
+        print("\n".join(_header(given.definition)))
     print("\n".join(_pages(models, read_chips(given), given.definition)).rstrip())
     return 0
+
+
+def _header(definition: str) -> list[str]:
+    versions = ", ".join(f"{name} {version(name)}" for name in ("loadstone", "numpy", "scipy"))
+    more = "" if definition == OURS else f" --definition {definition}"
+    return [
+        "# Published pages: estimated, measured, error",
+        "",
+        f"`python -m capacity table --page all{more}`, {date.today().isoformat()}, {versions}.",
+        "",
+        "Every estimate is of a fit that has not seen its row; errors are relative to the "
+        "measurement unless the page's definition is asked for. [capacity.md](../capacity.md) "
+        "explains the model.",
+        "",
+    ]
 
 
 def _pages(models: Sequence[PageModel], chips: dict[str, Chip], definition: str) -> list[str]:
     lines = []
     for model in models:
+        print(f"page {model.number}: {len(model.page.rows)} rows", file=sys.stderr, flush=True)
         lines += render(model, evaluate(model, chips, doubts(model, chips)), chips, definition)
     return lines

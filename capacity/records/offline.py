@@ -20,7 +20,7 @@ from capacity.work.software import SOFTWARE
 
 _GENERATE, _LOSS = "generate", "loss"
 _OWN_ENGINE = "loadstone"
-_STATUSES = ("ok", "invalid")
+_OK = "ok"
 # Engines' words for weights that are kept as they are computed.
 _PLAIN = {"float32": "fp32", "fp32": "fp32", "bfloat16": "bf16", "bf16": "bf16", "fp16": "bf16"}
 
@@ -31,7 +31,7 @@ def points(
     """Every measured point of an offline.json."""
     settings, host = document["settings"], host_of(document["machine"])
     for cell in document["cells"]:
-        if cell["status"] not in _STATUSES:
+        if cell["status"] != _OK:
             continue
         name = (
             f"{cell['model']}, {cell['engine']} {cell['kind']} {cell['attention']}, batch "

@@ -26,7 +26,8 @@ from capacity.work.setting import Setting
 from capacity.work.software import find_software
 from client.errors import UsageError
 
-_STATUSES = ("ok", "invalid")
+_OK, _INVALID = "ok", "invalid"
+_LIMIT = "the client was the limit"
 _VIRTUAL = "virtual devices of one CPU are not modelled"
 
 
@@ -78,12 +79,11 @@ class Reader:
     def _sweep(self, path: Path, document: dict[str, Any], notes: list[str]) -> Iterator[OwnRun]:
         host = host_of(document["machine"])
         for cell in document["cells"]:
-            if cell["status"] not in _STATUSES or not cell.get("record"):
+            name = _name_of(cell)
+            if cell["status"] == _INVALID:
+                notes.append(f"{path.name}: {name}: INVALID: {_LIMIT}")
+            if cell["status"] != _OK or not cell.get("record"):
                 continue
-            name = (
-                f"{cell['batch_size']} slots of {cell['cache_length']}, {cell['quantize']}, "
-                f"{cell['sharding']}"
-            )
             try:
                 yield self._cell(name, path, cell, host)
             except VirtualDevices:
@@ -105,7 +105,7 @@ class Reader:
 
     def _run(self, path: Path, document: dict[str, Any], notes: list[str]) -> list[OwnRun]:
         if document.get("verdict") == "INVALID":
-            notes.append(f"{path.name}: INVALID: the client was the limit")
+            notes.append(f"{path.name}: INVALID: {_LIMIT}")
             return []
         try:
             if document.get("endpoint_type") == "offline":
@@ -144,6 +144,13 @@ class Reader:
         return _setting(
             model, where, given.weights, given.cache, given.sharding, slots, length, given.software
         )
+
+
+def _name_of(cell: Mapping[str, Any]) -> str:
+    """The same for repeats of a setting."""
+    model = (cell.get("plan") or {}).get("model", "a model")
+    slots = f"{cell['batch_size']} slots of {cell['cache_length']}"
+    return f"{model}, {slots}, {cell['quantize']}, {cell['sharding']}"
 
 
 class _NoPlan(Exception):

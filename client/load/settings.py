@@ -124,7 +124,7 @@ class LoadSettings:
     def connections(self, kind: str, transport: str, sessions: tuple[Session, ...]) -> int:
         """How many connections each worker opens before the clock starts."""
         each = self.streams(sessions)
-        if kind == "jetstream" and transport == "fast":
+        if kind == "jetstream" and transport != "grpcio":
             return 1  # and more where the server says that it allows fewer streams
         if kind == "jetstream":
             return max(-(-4 // self.workers), -(-each // _STREAMS))

@@ -2,8 +2,9 @@
 // woken only when there is something to decide. No interpreter stands between network and clock.
 //
 // An answer of HTTP/1.1 that is 200 in plain chunks is taken apart here until it has ended
-// (CHUNKED); anything else is passed as it comes (PASSING). One event file tells the program that
-// streams have something to say; `reader_told` says which.
+// (CHUNKED). On a connection of HTTP/2 (FRAMED) the DATA of calls is kept, other frames are passed.
+// Anything else is passed as it comes (PASSING). One event file tells the program that streams have
+// something to say; `reader_told` says which.
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -12,35 +13,33 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { PASSING, CHUNKED, RESTING, GONE };
-enum { CAME = 1, ENDED = 2, CLOSED = 4, BROKEN = 8, UNASKED = 16 };
-enum { SIZE, EXTENSION, SIZE_LF, DATA, DATA_CR, DATA_LF, TRAILER, TRAILER_LINE, LAST_LF };
-// Reads that come closer than this, in seconds, are gathered for so many microseconds.
+#include "chunks.h"
+#include "columns.h"
+#include "frames.h"
+
+enum { PASSING, CHUNKED, RESTING, FRAMED, GONE };
+// Reads that come closer than this, in seconds, are gathered for so many microseconds: longer where a
+// connection has one stream, since a read has the stamp of its last packet alone.
 static const double CLOSE = 0.001;
-enum { WAIT_MICROSECONDS = 900 };
+enum { WAIT_ONE = 900, WAIT_MANY = 200 };
 static const double MOST_LATE = 10.0;  // seconds between arrival and read; more is a clock set anew
 
-enum { EVENTS = 256, BUFFER = 1 << 16, MOST_DIGITS = 15 };
+enum { EVENTS = 256, BUFFER = 1 << 16, FRAMED_READ = 512, MOST_READS = 256 };
 
 struct stream {
     int fd, mode, expecting, told, waiting, error;
-    int at, digits;
-    uint64_t left;
     double ended;
     char *head;
     size_t head_size;
-    double *times;
-    uint64_t *ends;
-    size_t pieces, room;
-    char *bytes;
-    size_t used, size;
+    struct chunks chunks;
+    struct frames *frames;
+    struct columns kept;
     struct stream *next;  // of all streams
     struct stream *behind;  // in the line of those who have something to say
 };
@@ -51,6 +50,8 @@ struct reader {
     pthread_mutex_t lock;
     struct stream *streams, *first, *last;
     int stamped;  // whether the system stamped the last read
+    int full;  // whether there may be more than it took
+    int framed;  // connections of HTTP/2
     char buffer[BUFFER];
 };
 
@@ -75,138 +76,6 @@ static void tell(struct reader *reader, struct stream *stream, int what) {
     reader->last = stream;
 }
 
-static int keep(struct stream *stream, double now, const char *data, size_t size) {
-    if (stream->pieces == stream->room) {
-        size_t room = stream->room ? 2 * stream->room : 64;
-        double *times = realloc(stream->times, room * sizeof *times);
-        if (times) stream->times = times;
-        uint64_t *ends = realloc(stream->ends, room * sizeof *ends);
-        if (ends) stream->ends = ends;
-        if (!times || !ends) return 0;
-        stream->room = room;
-    }
-    if (stream->used + size > stream->size) {
-        size_t wanted = stream->size ? stream->size : 4096;
-        while (wanted < stream->used + size) wanted *= 2;
-        char *bytes = realloc(stream->bytes, wanted);
-        if (!bytes) return 0;
-        stream->bytes = bytes;
-        stream->size = wanted;
-    }
-    memcpy(stream->bytes + stream->used, data, size);
-    stream->used += size;
-    stream->times[stream->pieces] = now;
-    stream->ends[stream->pieces++] = stream->used;
-    return 1;
-}
-
-static int is(const char *text, size_t size, const char *word) {
-    return size == strlen(word) && !strncasecmp(text, word, size);
-}
-
-// How long the head at the start of `data` is, if it is whole and says 200 in plain chunks; else 0.
-// What it says besides is for a real parser, in the end.
-static size_t plain_head(const char *data, size_t size) {
-    static const char start[] = "HTTP/1.1 200 ";
-    if (size < sizeof start || memcmp(data, start, sizeof start - 1)) return 0;
-    const char *end = memmem(data, size, "\r\n\r\n", 4);
-    if (!end) return 0;
-    int chunked = 0;
-    for (const char *line = (const char *)memchr(data, '\n', size) + 1; line < end;) {
-        const char *last = memmem(line, (size_t)(end + 2 - line), "\r\n", 2);
-        const char *colon = memchr(line, ':', (size_t)(last - line));
-        if (!colon) return 0;
-        size_t name = (size_t)(colon - line);
-        if (is(line, name, "content-length") || is(line, name, "content-encoding")) return 0;
-        if (is(line, name, "transfer-encoding")) {
-            const char *value = colon + 1;
-            while (value < last && *value == ' ') value++;
-            if (chunked++ || !is(value, (size_t)(last - value), "chunked")) return 0;
-        }
-        line = last + 2;
-    }
-    return chunked ? (size_t)(end + 4 - data) : 0;
-}
-
-static int digit(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return -1;
-}
-
-// RFC 9112, 7.1. What is told: 0 to go on, ENDED, with UNASKED when more came after the end, or
-// BROKEN.
-static int unchunk(struct stream *s, double now, const char *data, size_t size) {
-    for (size_t i = 0; i < size;) {
-        char c = data[i];
-        switch (s->at) {
-        case SIZE: {
-            int value = digit(c);
-            if (value >= 0) {
-                if (++s->digits > MOST_DIGITS) return BROKEN;
-                s->left = 16 * s->left + (uint64_t)value;
-            } else if (!s->digits) {
-                return BROKEN;
-            } else if (c == '\r') {
-                s->at = SIZE_LF;
-            } else if (c == ';') {
-                s->at = EXTENSION;
-            } else {
-                return BROKEN;
-            }
-            i++;
-            break;
-        }
-        case EXTENSION:
-            if (c == '\n') return BROKEN;
-            if (c == '\r') s->at = SIZE_LF;
-            i++;
-            break;
-        case SIZE_LF:
-            if (c != '\n') return BROKEN;
-            s->at = s->left ? DATA : TRAILER;
-            i++;
-            break;
-        case DATA: {
-            size_t part = size - i < s->left ? size - i : (size_t)s->left;
-            if (!keep(s, now, data + i, part)) {
-                s->error = ENOMEM;
-                return CLOSED;
-            }
-            s->left -= part;
-            i += part;
-            if (!s->left) s->at = DATA_CR;
-            break;
-        }
-        case DATA_CR:
-            if (c != '\r') return BROKEN;
-            s->at = DATA_LF;
-            i++;
-            break;
-        case DATA_LF:
-            if (c != '\n') return BROKEN;
-            s->at = SIZE;
-            s->digits = 0;
-            i++;
-            break;
-        case TRAILER:
-            s->at = c == '\r' ? LAST_LF : TRAILER_LINE;
-            i++;
-            break;
-        case TRAILER_LINE:
-            if (c == '\n') s->at = TRAILER;
-            i++;
-            break;
-        default:
-            if (c != '\n') return BROKEN;
-            s->ended = now;
-            return ++i < size ? ENDED | UNASKED : ENDED;
-        }
-    }
-    return 0;
-}
-
 static int start_chunks(struct stream *stream, const char *data, size_t size) {
     char *head = realloc(stream->head, size);
     if (!head) return 0;
@@ -214,9 +83,7 @@ static int start_chunks(struct stream *stream, const char *data, size_t size) {
     stream->head = head;
     stream->head_size = size;
     stream->mode = CHUNKED;
-    stream->at = SIZE;
-    stream->digits = 0;
-    stream->left = 0;
+    stream->chunks = (struct chunks){0};
     return 1;
 }
 
@@ -230,17 +97,17 @@ static void take_in(struct reader *reader, struct stream *stream, double now, co
         size -= head;
     }
     if (stream->mode == PASSING) {
-        what = CAME;
-        if (!keep(stream, now, data, size)) {
-            stream->error = ENOMEM;
-            what = CLOSED;
-        }
+        what = columns_keep(&stream->kept, now, 0, data, size) ? CAME : CLOSED;
+    } else if (stream->mode == FRAMED) {
+        what = frames_take(stream->frames, &stream->kept, now, data, size);
     } else if (stream->mode == CHUNKED) {
-        what = unchunk(stream, now, data, size);
+        what = chunks_take(&stream->chunks, &stream->kept, now, data, size);
         if (what) stream->mode = RESTING;
+        if (what & ENDED) stream->ended = now;
     } else if (stream->mode == RESTING) {
         what = UNASKED;
     }
+    if (what & CLOSED) stream->error = ENOMEM;
     if (what) tell(reader, stream, what);
 }
 
@@ -260,14 +127,23 @@ static double arrival(struct reader *reader, struct msghdr *message, double now)
     return now;
 }
 
+// Few packets at a time where many streams share the stamp of the last one. (Linux puts up to 17 that
+// wait to be read together, with the stamp of the last.)
+static size_t room_to_read(const struct stream *stream) {
+    if (stream->mode != FRAMED) return BUFFER;
+    size_t lacking = frames_lacking(stream->frames);
+    return lacking > FRAMED_READ ? lacking : FRAMED_READ;
+}
+
 static void read_one(struct reader *reader, struct stream *stream) {
     char notes[CMSG_SPACE(sizeof(struct timespec))];
-    struct iovec place = {reader->buffer, BUFFER};
+    struct iovec place = {reader->buffer, room_to_read(stream)};
     struct msghdr message = {.msg_iov = &place, .msg_iovlen = 1, .msg_control = notes,
                              .msg_controllen = sizeof notes};
     ssize_t size = recvmsg(stream->fd, &message, MSG_DONTWAIT);
     double now = now_seconds();
     if (size > 0) {
+        reader->full = (size_t)size == place.iov_len;
         take_in(reader, stream, arrival(reader, &message, now), reader->buffer, (size_t)size);
         return;
     }
@@ -281,25 +157,32 @@ static void *work(void *given) {
     struct reader *reader = given;
     struct epoll_event events[EVENTS];
     double before = 0;
+    int flowing = 0;
     for (;;) {
-        int count = epoll_wait(reader->epoll, events, EVENTS, -1);
-        double now = now_seconds();
+        int count = 0;
         // To wake for each read costs as much as the read; who stamps it is not this thread.
-        if (reader->stamped && now - before < CLOSE) {
-            usleep(WAIT_MICROSECONDS);
+        if (flowing) {
+            usleep(__atomic_load_n(&reader->framed, __ATOMIC_RELAXED) ? WAIT_MANY : WAIT_ONE);
             count = epoll_wait(reader->epoll, events, EVENTS, 0);
-            now = now_seconds();
         }
-        before = now;
+        if (!count) count = epoll_wait(reader->epoll, events, EVENTS, -1);
         if (count < 0 && errno != EINTR) return NULL;
+        double now = now_seconds();
+        flowing = now - before < CLOSE;
+        before = now;
         for (int i = 0; i < count; i++) {
             struct stream *stream = events[i].data.ptr;
             if (!stream) return NULL;
-            // Held for one read at a time: who sends must not wait for a row of reads.
-            pthread_mutex_lock(&reader->lock);
-            if (stream->mode != GONE) read_one(reader, stream);
-            pthread_mutex_unlock(&reader->lock);
+            int reads = 0;
+            do {
+                reader->full = 0;
+                // Held for one read at a time: who sends must not wait for a row of reads.
+                pthread_mutex_lock(&reader->lock);
+                if (stream->mode != GONE) read_one(reader, stream);
+                pthread_mutex_unlock(&reader->lock);
+            } while (reader->full && ++reads < MOST_READS);
         }
+        flowing &= reader->stamped;
     }
 }
 
@@ -335,9 +218,8 @@ void reader_close(struct reader *reader) {
     for (struct stream *stream = reader->streams, *next; stream; stream = next) {
         next = stream->next;
         free(stream->head);
-        free(stream->times);
-        free(stream->ends);
-        free(stream->bytes);
+        frames_close(stream->frames);
+        columns_free(&stream->kept);
         free(stream);
     }
     close(reader->epoll);
@@ -347,30 +229,46 @@ void reader_close(struct reader *reader) {
 }
 
 static void clear(struct stream *stream) {
-    stream->pieces = stream->head_size = 0;
-    stream->used = 0;
+    stream->head_size = 0;
+    columns_clear(&stream->kept);
 }
 
-// A socket to read from now on, passing. NULL: no memory, or too many files.
-struct stream *reader_add(struct reader *reader, int fd) {
+static void let_go(struct reader *reader, struct stream *stream) {
+    stream->mode = GONE;
+    stream->told = 0;
+    clear(stream);
+    if (!stream->frames) return;
+    frames_close(stream->frames);
+    stream->frames = NULL;
+    __atomic_sub_fetch(&reader->framed, 1, __ATOMIC_RELAXED);
+}
+
+// A socket to read from now on: passing, or with `most_owed` framed (see frames.h). NULL: no memory,
+// or too many files.
+struct stream *reader_add(struct reader *reader, int fd, uint64_t most_owed) {
     pthread_mutex_lock(&reader->lock);
     // An event of the one that was here before finds nothing to read on the new socket.
     struct stream *stream = reader->streams;
     while (stream && (stream->mode != GONE || stream->waiting)) stream = stream->next;
     if (!stream && (stream = calloc(1, sizeof *stream))) {
+        stream->mode = GONE;
         stream->next = reader->streams;
         reader->streams = stream;
     }
+    struct frames *frames = stream && most_owed ? frames_open(most_owed) : NULL;
+    if (stream && most_owed && !frames) stream = NULL;
     if (stream) {
         stream->fd = fd;
-        stream->mode = PASSING;
+        stream->mode = frames ? FRAMED : PASSING;
+        stream->frames = frames;
+        if (frames) __atomic_add_fetch(&reader->framed, 1, __ATOMIC_RELAXED);
         stream->told = stream->error = stream->expecting = 0;
         clear(stream);
         int yes = 1;
         setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &yes, sizeof yes);
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = stream};
         if (epoll_ctl(reader->epoll, EPOLL_CTL_ADD, fd, &event)) {
-            stream->mode = GONE;
+            let_go(reader, stream);
             stream = NULL;
         }
     }
@@ -382,9 +280,7 @@ struct stream *reader_add(struct reader *reader, int fd) {
 void reader_remove(struct reader *reader, struct stream *stream) {
     pthread_mutex_lock(&reader->lock);
     epoll_ctl(reader->epoll, EPOLL_CTL_DEL, stream->fd, NULL);
-    stream->mode = GONE;
-    stream->told = 0;
-    clear(stream);
+    let_go(reader, stream);
     pthread_mutex_unlock(&reader->lock);
 }
 
@@ -415,14 +311,6 @@ struct stream *reader_told(struct reader *reader, int *told, int *error, double 
     return stream;
 }
 
-// How many pieces there are of an answer that is taken apart.
-size_t reader_pieces(struct reader *reader, struct stream *stream) {
-    pthread_mutex_lock(&reader->lock);
-    size_t pieces = stream->head_size ? stream->pieces : 0;
-    pthread_mutex_unlock(&reader->lock);
-    return pieces;
-}
-
 // How long the head is of an answer that is taken apart, 0 for none; copied if there is room.
 size_t reader_head(struct reader *reader, struct stream *stream, char *head, size_t room) {
     pthread_mutex_lock(&reader->lock);
@@ -432,21 +320,51 @@ size_t reader_head(struct reader *reader, struct stream *stream, char *head, siz
     return size;
 }
 
-// Copies at most `pieces` pieces and `used` bytes of them, whole pieces from the first on, and says
-// how many; forgets all when all were copied. With no room it says what is needed.
-int reader_take(struct reader *reader, struct stream *stream, size_t *pieces, size_t *used,
-                double *times, uint64_t *ends, char *bytes) {
+// A call of a framed connection: its DATA is kept from now on. 0: it is passed, there is no memory.
+int reader_call(struct reader *reader, struct stream *stream, uint32_t number) {
     pthread_mutex_lock(&reader->lock);
-    int whole = stream->pieces <= *pieces && stream->used <= *used;
-    *pieces = stream->pieces;
-    *used = stream->used;
-    if (whole && stream->pieces) {
-        memcpy(times, stream->times, stream->pieces * sizeof *times);
-        memcpy(ends, stream->ends, stream->pieces * sizeof *ends);
-        memcpy(bytes, stream->bytes, stream->used);
+    int kept = stream->frames && frames_call(stream->frames, number);
+    pthread_mutex_unlock(&reader->lock);
+    return kept;
+}
+
+// Bytes kept for calls since it was last asked.
+uint64_t reader_owed(struct reader *reader, struct stream *stream) {
+    pthread_mutex_lock(&reader->lock);
+    uint64_t owed = stream->frames ? frames_owed(stream->frames) : 0;
+    pthread_mutex_unlock(&reader->lock);
+    return owed;
+}
+
+static struct columns *kept_for(struct stream *stream, uint32_t call) {
+    if (!call) return &stream->kept;
+    return stream->frames ? frames_kept(stream->frames, call) : NULL;
+}
+
+// How many pieces there are so far of a call, or with 0 of an answer that is taken apart.
+size_t reader_pieces(struct reader *reader, struct stream *stream, uint32_t call) {
+    pthread_mutex_lock(&reader->lock);
+    struct columns *kept = kept_for(stream, call);
+    size_t pieces = kept && (call || stream->head_size) ? kept->pieces : 0;
+    pthread_mutex_unlock(&reader->lock);
+    return pieces;
+}
+
+// Copies the pieces of a call (0: of the stream itself) that came before more than `last` passed
+// frames if there is room for `*pieces` and `*used` bytes, says how many they are, and forgets all.
+// Without room, 0, nothing is copied or forgotten.
+int reader_take(struct reader *reader, struct stream *stream, uint32_t call, uint64_t last,
+                size_t *pieces, size_t *used, double *times, uint64_t *ends, char *bytes) {
+    static const struct columns none = {0};
+    pthread_mutex_lock(&reader->lock);
+    struct columns *kept = kept_for(stream, call);
+    int fits = columns_copy(kept ? kept : &none, last, pieces, used, times, ends, bytes);
+    if (fits && call) {
+        if (stream->frames) frames_forget(stream->frames, call);
+    } else if (fits && kept->pieces) {
         clear(stream);
         stream->told &= ~CAME;
     }
     pthread_mutex_unlock(&reader->lock);
-    return whole;
+    return fits;
 }

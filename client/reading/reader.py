@@ -12,14 +12,19 @@ import numpy as np
 from client.reading.pieces import Pieces
 
 _MOST_HEAD = 1 << 16  # bytes that are read at once
-_CAME, _ENDED, _CLOSED, _BROKEN, _UNASKED = 1, 2, 4, 8, 16
+_CAME, _ENDED, _CLOSED, _BROKEN, _UNASKED, _OWED = 1, 2, 4, 8, 16, 32
+_ITSELF = 0  # in place of a call's number
+ALL = 2**64 - 1  # frames, and more than ever come
 
 
 class Reads(Protocol):
     """Who is told of a stream. All are called on the event loop."""
 
     def came(self, time: float, content: bytes) -> None:
-        """What was not taken apart, as it came."""
+        """What was not taken apart, as it came; of a framed connection one whole frame."""
+
+    def owed(self, size: int) -> None:
+        """So many bytes were kept for calls since it was last told; their sender waits for it."""
 
     def ended(self, time: float, unasked: bool) -> None:
         """An answer that was taken apart is whole; `unasked`: more came behind it."""
@@ -52,9 +57,13 @@ class SocketReader:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._event, self._tell)
 
-    def add(self, sock: socket.socket, reads: Reads) -> "ReadStream":
-        """Reads a non-blocking socket from now on. Raises OSError."""
-        stream = self._library.reader_add(self._handle, sock.fileno())
+    def add(self, sock: socket.socket, reads: Reads, most_owed: int = 0) -> "ReadStream":
+        """Reads a non-blocking socket from now on. Raises OSError.
+
+        With `most_owed` what comes are frames of HTTP/2: DATA of the calls that are announced is
+        kept, all other frames are told, and when more bytes were kept than that, their number.
+        """
+        stream = self._library.reader_add(self._handle, sock.fileno(), most_owed)
         if not stream:
             raise OSError(errno.EMFILE, "no memory or no files to read one more socket")
         self._streams[stream] = ReadStream(self, stream, reads)
@@ -92,12 +101,12 @@ class _Room:
         size = self._library.reader_head(handle, number, self._head, _MOST_HEAD)
         return self._head.raw[:size]
 
-    def taken(self, handle: int, number: int) -> Pieces:
-        """All pieces of a stream."""
+    def taken(self, handle: int, number: int, call: int = _ITSELF, last: int = ALL) -> Pieces:
+        """All pieces of a stream, or those of a call that came before more than `last` frames."""
         self._pieces.value, self._used.value = len(self._times), len(self._body)
-        if not self._library.reader_take(handle, number, *self._out):
+        if not self._library.reader_take(handle, number, call, last, *self._out):
             self._make()
-            return self.taken(handle, number)
+            return self.taken(handle, number, call, last)
         count = self._pieces.value
         body = self._body[: self._used.value].tobytes()
         return Pieces(self._times[:count].copy(), self._ends[:count].copy(), body)
@@ -126,7 +135,7 @@ class ReadStream:
 
     def __len__(self) -> int:
         """Pieces so far of an answer that is taken apart."""
-        return 0 if self._removed else self._library.reader_pieces(self._handle, self._number)
+        return self.pieces_of(_ITSELF)
 
     @property
     def head(self) -> bytes:
@@ -136,6 +145,25 @@ class ReadStream:
     def take(self) -> Pieces | None:
         """The pieces of an answer that is taken apart, which are then forgotten; None for none."""
         return self._reader._room.taken(self._handle, self._number) if self.head else None
+
+    def announce(self, call: int) -> bool:
+        """Before a call is sent, on a framed connection: whether its DATA will be kept."""
+        if self._removed:
+            return False
+        return bool(self._library.reader_call(self._handle, self._number, call))
+
+    def pieces_of(self, call: int) -> int:
+        """How many pieces came so far of a call."""
+        if self._removed:
+            return 0
+        return int(self._library.reader_pieces(self._handle, self._number, call))
+
+    def take_call(self, call: int, last: int) -> Pieces | None:
+        """What came of a call before more than `last` frames were told. It is then forgotten, and
+        what still comes of it is told. None: the stream was removed."""
+        if self._removed:
+            return None
+        return self._reader._room.taken(self._handle, self._number, call, last)
 
     def remove(self) -> None:
         """Stops reading; to be called before the socket is closed."""
@@ -151,6 +179,8 @@ class ReadStream:
         if told & _CAME:
             for time, content in self._reader._room.taken(self._handle, self._number):
                 self._reads.came(time, content)
+        if told & _OWED and not self._removed:
+            self._reads.owed(int(self._library.reader_owed(self._handle, self._number)))
         if told & _ENDED:
             self._reads.ended(ended, bool(told & _UNASKED))
         elif told & _UNASKED:

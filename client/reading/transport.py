@@ -10,13 +10,17 @@ from client.reading.reader import ReadStream, SocketReader
 
 
 class Reading(Protocol):
-    """Who uses the connection. The two about answers are for those who expect any."""
+    """Who uses the connection. The two about answers are for those who expect any, and `owed` is
+    for those who announce calls."""
 
     def connection_made(self, transport: Any) -> None:
         """As in asyncio.Protocol."""
 
     def received(self, now: float, data: bytes) -> None:
         """A read, with its time (`time.perf_counter()`)."""
+
+    def owed(self, size: int) -> None:
+        """See `Reads`."""
 
     def answer_ended(self, now: float, head: bytes) -> None:
         """An answer that the reader took apart is whole."""
@@ -31,12 +35,14 @@ class Reading(Protocol):
 class ReadTransport:
     """Writes at once what the socket takes, the rest when it can."""
 
-    def __init__(self, reader: SocketReader, sock: socket.socket, user: Reading) -> None:
+    def __init__(
+        self, reader: SocketReader, sock: socket.socket, user: Reading, most_owed: int = 0
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._socket, self._user = sock, user
-        self._unsent = b""
+        self._unsent = bytearray()
         self._lost = False
-        self._stream: ReadStream = reader.add(sock, self)
+        self._stream: ReadStream = reader.add(sock, self, most_owed)
 
     def expect(self) -> None:
         """See `ReadStream`."""
@@ -59,7 +65,7 @@ class ReadTransport:
             self._lose(error)
             return
         if sent < len(data):
-            self._unsent = data[sent:]
+            self._unsent += data[sent:]
             self._loop.add_writer(self._socket, self._send_rest)
 
     def abort(self) -> None:
@@ -79,10 +85,27 @@ class ReadTransport:
         """See `ReadStream`."""
         return self._stream.take()
 
+    def announce(self, call: int) -> bool:
+        """See `ReadStream`, as the two below."""
+        return self._stream.announce(call)
+
+    def pieces_of(self, call: int) -> int:
+        """As above."""
+        return self._stream.pieces_of(call)
+
+    def take_call(self, call: int, last: int) -> Pieces | None:
+        """As above."""
+        return self._stream.take_call(call, last)
+
     def came(self, time: float, content: bytes) -> None:
-        """Part of Reads, as the four below."""
+        """Part of Reads, as the five below."""
         if not self._lost:
             self._user.received(time, content)
+
+    def owed(self, size: int) -> None:
+        """Windows close."""
+        if not self._lost:
+            self._user.owed(size)
 
     def ended(self, time: float, unasked: bool) -> None:
         """Whatever stands behind an answer makes the connection useless."""
@@ -106,7 +129,7 @@ class ReadTransport:
 
     def _send_rest(self) -> None:
         try:
-            self._unsent = self._unsent[self._socket.send(self._unsent) :]
+            del self._unsent[: self._socket.send(self._unsent)]
         except BlockingIOError:
             return
         except OSError as error:
@@ -131,10 +154,15 @@ class ReadTransport:
 
 
 class Listener:
-    """Takes connections of clients on a free port of this host; `make` makes the user of each."""
+    """Takes connections of clients on a free port of this host; `make` makes the user of each.
 
-    def __init__(self, reader: SocketReader, make: Callable[[], Reading]) -> None:
-        self._reader, self._make = reader, make
+    `most_owed`: see `SocketReader.add`.
+    """
+
+    def __init__(
+        self, reader: SocketReader, make: Callable[[], Reading], most_owed: int = 0
+    ) -> None:
+        self._reader, self._make, self._most_owed = reader, make, most_owed
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self._socket.setblocking(False)
         self.port: int = self._socket.getsockname()[1]
@@ -148,11 +176,16 @@ class Listener:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         user = self._make()
-        user.connection_made(ReadTransport(self._reader, sock, user))
+        user.connection_made(ReadTransport(self._reader, sock, user, self._most_owed))
 
 
-async def connect(reader: SocketReader, host: str, port: int, user: Reading) -> ReadTransport:
-    """Opens a connection to the first address that takes it. Raises OSError."""
+async def connect(
+    reader: SocketReader, host: str, port: int, user: Reading, most_owed: int = 0
+) -> ReadTransport:
+    """Opens a connection to the first address that takes it. Raises OSError.
+
+    `most_owed`: see `SocketReader.add`.
+    """
     loop = asyncio.get_running_loop()
     fault: OSError = OSError(f"no address of {host}")
     for family, kind, protocol, _, address in await loop.getaddrinfo(
@@ -163,7 +196,7 @@ async def connect(reader: SocketReader, host: str, port: int, user: Reading) -> 
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.sock_connect(sock, address)
-            return ReadTransport(reader, sock, user)
+            return ReadTransport(reader, sock, user, most_owed)
         except OSError as error:
             sock.close()
             fault = error

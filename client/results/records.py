@@ -81,7 +81,8 @@ class Record:
 
         Tokens of one message came together: 0 between them, and the whole wait before the first.
         """
-        return np.diff(self.token_times)
+        times = self.token_times
+        return times[1:] - times[:-1]
 
 
 def build_records(
@@ -154,6 +155,8 @@ def count_tokens(
     proportion to their characters. Where it says nothing the whole text is tokenized: the pieces
     tokenized one by one would give too many.
     """
+    if answer.by_ids is not None:
+        return Arrivals(*answer.by_ids), CountedBy.TOKEN_IDS
     if len(answer.singles):
         return Arrivals.singles(answer.singles), CountedBy.USAGE
     if any(piece.token_ids for piece in answer.pieces):

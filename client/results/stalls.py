@@ -42,16 +42,17 @@ def coalesced_share(done: Sequence[Record]) -> float | None:
     Together: in one message, or in messages read at the same time. Such tokens say nothing of when
     the server made them. None where no stream has a second message.
     """
-    together = tokens = 0
-    for record in done:
-        if len(record.arrivals) < 2:
-            continue
-        times, counts = record.arrivals.times, record.arrivals.counts
-        same = np.diff(times) == 0  # as the message before
-        shared = (counts[1:] > 1) | same | np.append(same[1:], False)
-        tokens += int(counts[1:].sum())
-        together += int(counts[1:][shared].sum())
-    return together / tokens if tokens else None
+    if not done:
+        return None
+    times = np.concatenate([record.arrivals.times for record in done])
+    counts = np.concatenate([record.arrivals.counts for record in done])
+    later = np.ones(len(times) + 1, bool)  # not the first message of a stream
+    later[np.cumsum([0, *(len(record.arrivals) for record in done)])] = False
+    same = np.zeros(len(times) + 1, bool)  # at the time of the message before
+    same[1:-1] = (times[1:] == times[:-1]) & later[1:-1]
+    shared = (counts > 1) | same[:-1] | same[1:]
+    tokens = int(counts[later[:-1]].sum())
+    return int(counts[later[:-1] & shared].sum()) / tokens if tokens else None
 
 
 def _usual(gaps: np.ndarray) -> float:

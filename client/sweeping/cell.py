@@ -15,6 +15,10 @@ class Status(Enum):
     REFUSED = "refused"
     OOM = "oom"
     FAILED = "failed"
+    # Not done in the time it was given.
+    TIMEOUT = "timeout"
+    # What it is about is not on this machine, such as a library.
+    UNAVAILABLE = "unavailable"
     # Measured, but the client says that its figures do not describe the server.
     INVALID = "invalid"
 

@@ -1,4 +1,4 @@
-"""Files that are whole at every moment, in a folder that one sweep at a time writes to."""
+"""Files that are whole at every moment, in a folder that one run at a time writes to."""
 
 import fcntl
 import os
@@ -20,11 +20,13 @@ def write_whole(path: Path, text: str) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps other sweeps out of a folder. `UsageError` when there is one already."""
+def locked(folder: Path, what: str = "sweep") -> Iterator[None]:
+    """Keeps other runs of a kind out of a folder. `UsageError` when there is one already."""
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UsageError(f"another sweep is at work in {folder}; give another --out") from error
+            raise UsageError(
+                f"another {what} is at work in {folder}; give another --out"
+            ) from error
         yield

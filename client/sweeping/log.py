@@ -5,7 +5,10 @@ from pathlib import Path
 
 _TAIL_BYTES = 256 * 1024
 _ERROR = re.compile(r"\berror\b|[a-z]Error\b|\bexception\b", re.IGNORECASE)
-_NO_MEMORY = re.compile(r"\bMemoryError\b|\bRESOURCE_EXHAUSTED\b|\bstd::bad_alloc\b")
+_NO_MEMORY = re.compile(
+    r"\bMemoryError\b|\bRESOURCE_EXHAUSTED\b|\bstd::bad_alloc\b"
+    r"|\bOutOfMemoryError\b|can't allocate memory|[Cc]annot allocate memory"
+)
 _LONGEST = 400
 
 

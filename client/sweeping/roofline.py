@@ -71,9 +71,16 @@ def live_positions(lengths: Sequence[tuple[int, int]], cache_length: int) -> flo
 
 def bound(model: Footprint, peaks: Peaks, batch: int, positions: float) -> float:
     """Tokens/s that `batch` slots with `positions` live positions each could reach at most."""
+    return batch / max(step_seconds(model, peaks, batch, positions))
+
+
+def step_seconds(
+    model: Footprint, peaks: Peaks, batch: int, positions: float
+) -> tuple[float, float]:
+    """The least a decode step takes for moving its bytes, and for its arithmetic."""
     moved = model.weight_bytes + batch * positions * model.position_bytes
     computed = 2 * model.parameters * batch
-    return batch / max(moved / peaks.bandwidth, computed / peaks.flops)
+    return moved / peaks.bandwidth, computed / peaks.flops
 
 
 def applies(peaks: Peaks, plan: dict[str, Any] | None) -> bool:

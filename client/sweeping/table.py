@@ -1,8 +1,7 @@
 """The table of a sweep, in Markdown."""
 
-from collections.abc import Sequence
-
 from client.sweeping.cell import Cell, Status
+from client.sweeping.markdown import number, plain, table
 from client.sweeping.peaks import MEASURED, Peaks
 from client.sweeping.state import State
 
@@ -25,13 +24,12 @@ COLUMNS = (
 VERSIONS = ("python", "loadstone", "grpc", "jax")
 
 
-def render(state: State) -> str:
+def render(state: State[Cell]) -> str:
     """Header, table, and under it why cells are not ok. Definitions: docs/measuring.md."""
     cells = state.listed
-    lines = [*_header(state), "", _row(COLUMNS), _row(["---"] * len(COLUMNS))]
-    lines += [_row(_cells(cell)) for cell in cells]
+    lines = [*_header(state), "", *table(COLUMNS, [_cells(cell) for cell in cells])]
     reasons = [
-        f"- {cell.setting.name}: {cell.status.value}: {_plain(cell.reason)}"
+        f"- {cell.setting.name}: {cell.status.value}: {plain(cell.reason)}"
         for cell in cells
         if cell.reason
     ]
@@ -39,24 +37,25 @@ def render(state: State) -> str:
     return "\n".join([*lines, *([""] if reasons or notes else []), *reasons, *notes])
 
 
-def _header(state: State) -> list[str]:
+def _header(state: State[Cell]) -> list[str]:
     host, cells = state.host, state.listed
     models = sorted({cell.plan["model"] for cell in cells if cell.plan and cell.plan.get("model")})
     title = ", ".join(map(str, models)) or state.settings.get("model") or "a server"
     tried = f"{len(cells)} of {len(state.order)} settings tried"
     versions = " ".join(f"{name} {host[name]}" for name in VERSIONS if host.get(name))
     return [
-        f"# Sweep of {_plain(title)}",
+        f"# Sweep of {plain(title)}",
         "",
         f"- Command: `{state.command}`",
         f"- Date: {state.started.replace('T', ' ')}; {tried}",
         f"- Machine: {host['cpu']}, {host['cores']} cores, {host['platform']}",
         f"- Versions: {versions}",
-        f"- Roofline: {_describe(state.peaks)}",
+        f"- Roofline: {describe_peaks(state.peaks)}",
     ]
 
 
-def _describe(peaks: Peaks) -> str:
+def describe_peaks(peaks: Peaks) -> str:
+    """Where the two come from, in words."""
     where = {True: "measured on this host's CPU", False: "given"}
     return (
         f"{peaks.bandwidth / 1e9:,.1f} GB/s ({where[peaks.bandwidth_source == MEASURED]}), "
@@ -64,7 +63,7 @@ def _describe(peaks: Peaks) -> str:
     )
 
 
-def _notes(state: State) -> list[str]:
+def _notes(state: State[Cell]) -> list[str]:
     kinds = {
         str(cell.plan["device_kind"])
         for cell in state.listed
@@ -81,10 +80,10 @@ def _notes(state: State) -> list[str]:
 
 def _cells(cell: Cell) -> list[str]:
     measured, figures = cell.status.measured, cell.figures if cell.status.measured else {}
-    throughput = _number(figures.get("output_throughput"), 1)
+    throughput = number(figures.get("output_throughput"), 1)
     if measured and cell.status is Status.INVALID:
         throughput += " (invalid)"
-    first = [_number(figures.get(f"p{percent}_ttft_ms"), 0) for percent in (50, 99)]
+    first = [number(figures.get(f"p{percent}_ttft_ms"), 0) for percent in (50, 99)]
     windows = {True: "rolling", False: "full", None: "-"}
     fraction = cell.roofline_fraction
     return [
@@ -93,12 +92,12 @@ def _cells(cell: Cell) -> list[str]:
         _dtype(cell),
         str(cell.setting.batch_size),
         str(cell.setting.cache_length),
-        _number(cell.max_input_length, 0, ""),
-        _number(cell.max_output_length, 0, ""),
+        number(cell.max_input_length, 0, ""),
+        number(cell.max_output_length, 0, ""),
         throughput,
         cell.setting.sharding,
         " / ".join(first) if figures else "-",
-        _number(figures.get("p50_tpot_ms"), 1),
+        number(figures.get("p50_tpot_ms"), 1),
         "-" if fraction is None else f"{fraction:.1%}",
         windows[cell.rolling],
         cell.status.value,
@@ -109,7 +108,7 @@ def _device(cell: Cell) -> str:
     kind, count = (cell.plan or {}).get("device_kind"), _devices(cell)
     if not kind:
         return "-"
-    return _plain(f"{kind} x {count}" if count > 1 else str(kind))
+    return plain(f"{kind} x {count}" if count > 1 else str(kind))
 
 
 def _dtype(cell: Cell) -> str:
@@ -123,15 +122,3 @@ def _dtype(cell: Cell) -> str:
 def _devices(cell: Cell) -> int:
     count = (cell.plan or {}).get("devices")
     return count if isinstance(count, int) and count > 0 else 1
-
-
-def _row(values: Sequence[str]) -> str:
-    return f"| {' | '.join(values)} |"
-
-
-def _number(value: float | None, digits: int, separator: str = ",") -> str:
-    return "-" if value is None else f"{value:{separator}.{digits}f}"
-
-
-def _plain(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|")

@@ -62,12 +62,17 @@ class Piece(NamedTuple):
     text: str
 
 
+# (times, counts) of the messages of an answer that brought token ids, and how many each brought.
+IdCounts = tuple[NDArray[np.float64], NDArray[np.int64]]
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An exchange's messages, parsed. None where the server did not say.
 
     `singles`, in place of `pieces`: the time of each message of a stream that brought one token a
-    message by the server's own count, and whose text nobody wants. `prompt_tokens` and
+    message by the server's own count, and whose text nobody wants. `by_ids`, in place of `pieces`:
+    what messages with token ids brought, where nobody wants text and ids. `prompt_tokens` and
     `completion_tokens` are the server's own counts. `queue` and `prefill` are its own timings,
     seconds. `failure` is a (cause, detail) found in the content of a stream that ended well on the
     wire.
@@ -81,3 +86,4 @@ class Answer:
     prefill: float | None = None
     failure: tuple[str, str] | None = None
     singles: Sequence[float] | NDArray[np.float64] = ()
+    by_ids: IdCounts | None = None

@@ -26,6 +26,9 @@ class ReadConnection(HttpConnection):
         exchange.pieces = Coming(self._transport.pieces)
         return ended
 
+    def owed(self, size: int) -> None:
+        """HTTP/1.1 has no windows."""
+
     def answer_ended(self, now: float, head: bytes) -> None:
         """Its head says whether the connection stays."""
         self.received(now, head)

@@ -1,7 +1,8 @@
 """gRPC over HTTP/2 for measuring: one request message out, a stream of messages in.
 
-Only what a client of such calls needs of RFC 9113, with one callback a read: a DATA frame is
-stamped and kept, and cut into messages after the run. hpack reads the headers. grpc.aio, which
+Only what a client of such calls needs of RFC 9113, with one callback a read, or with a thread in C
+that reads (http2_read.py) one a frame but DATA: this is stamped and kept, and cut into messages
+after the run. hpack reads the headers. grpc.aio, which
 does all this and more, takes three times the processor time a message.
 """
 
@@ -11,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 from urllib.parse import unquote
 
 import hpack
@@ -27,6 +28,7 @@ from client.targets.exchange import (
 )
 from client.targets.gathering import Gathering
 from client.targets.grpc_wire import code_name
+from client.targets.header_blocks import HeaderBlocks
 
 _clock = time.perf_counter
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -40,6 +42,9 @@ _LARGEST_FRAME = 16_384  # by default, and by us
 _FRAME_SIZES = range(_LARGEST_FRAME, 2**24)
 _LARGEST_BLOCK = 1 << 20  # of headers, in bytes
 _REFUSED, _CANCEL = 7, 8
+# What was read is told to the server when it is more than this, in bytes; twice as much must fit
+# into a window, for a thread that reads may hold as much again.
+MOST_OWED = _LARGEST // 4
 
 
 @dataclass(slots=True)
@@ -59,9 +64,13 @@ class Http2Connection(asyncio.Protocol):
     """One connection with many calls at once. `gone` is called when it is closed."""
 
     def __init__(
-        self, gone: Callable[["Http2Connection"], None], gathering: Gathering | None = None
+        self,
+        gone: Callable[["Http2Connection"], None],
+        gathering: Gathering | None = None,
+        most_owed: int = MOST_OWED,
     ) -> None:
         self._gone = gone
+        self._most_owed = most_owed
         self._gathering = gathering or Gathering()
         self.open = False
         self.ready = asyncio.get_running_loop().create_future()
@@ -69,7 +78,7 @@ class Http2Connection(asyncio.Protocol):
         self.streams: dict[int, Call] = {}
         self._next = 1
         self._rest = b""
-        self._headers = hpack.Decoder()
+        self._headers = HeaderBlocks()
         self._block: tuple[int, int, bytes] | None = None  # headers that go on in the next frame
         self._window = 65_535
         self._stream_window = 65_535
@@ -84,7 +93,7 @@ class Http2Connection(asyncio.Protocol):
         fits = len(self.streams) < self.most_streams and self._next < _LARGEST - 1
         return self.open and fits and not self._leaving
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: Any) -> None:
         """Part of asyncio.Protocol."""
         # Not checked: uvloop's transports are of no asyncio class.
         self._transport = cast(asyncio.Transport, transport)
@@ -101,6 +110,7 @@ class Http2Connection(asyncio.Protocol):
         ended = asyncio.get_running_loop().create_future()
         stream = Call(number, exchange, ended, self._stream_window, memoryview(message))
         self.streams[number] = stream
+        self._announce(stream)
         exchange.sent = _clock()
         head = frame(_HEADERS, _END_HEADERS, number, headers)
         whole = len(message)
@@ -134,7 +144,10 @@ class Http2Connection(asyncio.Protocol):
             call.ended.set_result(None)
 
     def _reset(self, call: Call) -> None:
-        if self.streams.pop(call.number, None) is not None and self.open:
+        if self.streams.pop(call.number, None) is None:
+            return
+        self._collect(call)
+        if self.open:
             code = struct.pack(">I", _CANCEL)
             self._transport.write(frame(_RST_STREAM, 0, call.number, code))
             self._leave()
@@ -153,12 +166,12 @@ class Http2Connection(asyncio.Protocol):
         """Part of asyncio.Protocol."""
         now = _clock()
         self._gathering.read_at(now)
+        self.received(now, data)
+
+    def received(self, now: float, data: bytes) -> None:
+        """What was read at `now`."""
         data = self._rest + data if self._rest else data
-        try:
-            frames, at = read_frames(data)
-        except ValueError as error:
-            self._break(str(error))
-            return
+        frames, at, fault = _cut(data)
         self._rest = data[at:]
         streams = self.streams
         for kind, flags, number, payload in frames:
@@ -169,15 +182,31 @@ class Http2Connection(asyncio.Protocol):
             self._owed += len(payload)
             stream = streams.get(number)
             if stream is not None:
-                if flags & _PADDED and payload:
+                if flags & _PADDED:
+                    if not payload or payload[0] >= len(payload):
+                        self._break("more padding than there is room for")
+                        return
                     payload = payload[1 : len(payload) - payload[0]]
                 if payload:
                     stream.exchange.arrivals.append((now, payload))
                 if flags & _END_STREAM:
                     self._finish(number, now)
-        if self._owed > _LARGEST // 2:
+        if fault:
+            self._break(fault)
+        self.owed(0)
+
+    def owed(self, size: int) -> None:
+        """So many bytes more were read; the server is told when it needs to know."""
+        self._owed += size
+        if self._owed > self._most_owed and self.open:
             self._transport.write(frame(_WINDOW, 0, 0, struct.pack(">I", self._owed)))
             self._owed = 0
+
+    def _announce(self, call: Call) -> None:
+        """Before a call is sent."""
+
+    def _collect(self, call: Call) -> None:
+        """When a call is over, before its exchange ends."""
 
     def _take(self, kind: int, flags: int, number: int, payload: bytes, now: float) -> bool:
         """Any frame but DATA. False when the connection is given up."""
@@ -221,8 +250,7 @@ class Http2Connection(asyncio.Protocol):
             return
         self._block = None
         # Also for streams that are gone: the compression's state runs through all blocks.
-        fields = self._headers.decode(block, raw=True)
-        found = {bytes(name): str(value, "utf-8", "replace") for name, value in fields}
+        found = self._headers.decode(block)
         stream = self.streams.get(number)
         if stream is None:
             return
@@ -260,10 +288,14 @@ class Http2Connection(asyncio.Protocol):
         self._send_waiting()
 
     def _widen(self, number: int, more: int) -> None:
+        stream = self.streams.get(number)
+        before = self._window if number == 0 else stream.window if stream else 0
+        if before + more > _LARGEST:
+            raise ValueError(f"a window of {before + more} bytes")
         if number == 0:
             self._window += more
-        elif number in self.streams:
-            self.streams[number].window += more
+        elif stream is not None:
+            stream.window += more
         self._send_waiting()
 
     def _send_waiting(self) -> None:
@@ -320,6 +352,7 @@ class Http2Connection(asyncio.Protocol):
         stream = self.streams.pop(number, None)
         if stream is None:
             return
+        self._collect(stream)
         stream.exchange.end(now or _clock(), status, "" if status == OK else detail)
         if not stream.ended.done():
             stream.ended.set_result(None)
@@ -349,14 +382,22 @@ def read_frames(data: bytes, at: int = 0) -> tuple[list[tuple[int, int, int, byt
 
     Raises ValueError for a frame longer than was allowed to the other side.
     """
-    frames = []
+    frames, at, fault = _cut(data, at)
+    if fault:
+        raise ValueError(fault)
+    return frames, at
+
+
+def _cut(data: bytes, at: int = 0) -> tuple[list[tuple[int, int, int, bytes]], int, str]:
+    """As `read_frames`, and what is wrong with the frame after the last."""
+    frames: list[tuple[int, int, int, bytes]] = []
     while len(data) - at >= 9:
         high, low, kind, flags, number = _HEADER.unpack_from(data, at)
         length = high << 8 | low
         if length > _LARGEST_FRAME:
-            raise ValueError(f"a frame of {length} bytes")
+            return frames, at, f"a frame of {length} bytes"
         if len(data) - at < 9 + length:
             break
         frames.append((kind, flags, number & _LARGEST, data[at + 9 : at + 9 + length]))
         at += 9 + length
-    return frames, at
+    return frames, at, ""

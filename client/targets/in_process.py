@@ -6,48 +6,42 @@ The one door from the client to the server's rooms.
 import asyncio
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from client.errors import NotReadyError, UsageError
+import numpy as np
+
+from client.errors import DoesNotFitError, NotReadyError, UsageError
 from client.targets.exchange import OK, TIMEOUT, Answer, Exchange, Piece
 from client.targets.settings import TargetSettings
 from client.workloads.prompt import Prompt
 
 if TYPE_CHECKING:
+    from server.assembly import JaxEngine, Uncached
+    from server.engine.protocol import PrefillChunk
     from server.scheduler import EngineLoop, Event, Request
 
 
 class InProcessTarget:
     """Requests go to the scheduler as token ids and come back as its events."""
 
-    def __init__(self, settings: TargetSettings) -> None:
+    def __init__(self, settings: TargetSettings, engine: "LocalEngine | None" = None) -> None:
+        """`engine`: one that is open; else the settings say what to open."""
         self._settings = settings
+        self._local = engine
         self._ids = count()
         self._open: dict[Request, tuple[Exchange, asyncio.Future[None]]] = {}
         self._engine: EngineLoop | None = None
 
     async def open(self, report: Callable[[str], None]) -> None:
         """Loads and compiles the engine; see `Target.open`."""
-        try:
-            # Here and not above: the client is used without JAX.
-            from server import options as command_line
-            from server.assembly import build_engine, choose_parts
-            from server.scheduler import EngineLoop
-        except ImportError as error:
-            raise UsageError(
-                f"--backend in-process needs the server extra ({error}): pip install "
-                "'loadstone[server]'"
-            ) from error
         self._loop = asyncio.get_running_loop()
-        try:
-            options = command_line.parse(shlex.split(self._settings.engine))
-            engine = build_engine(options, choose_parts(options))
-        except (ValueError, OSError) as error:
-            raise NotReadyError(f"the engine cannot be built: {error}") from error
-        self._vocabulary = engine.shape.vocab
-        self._engine = EngineLoop(engine, self._sink)
+        local = self._local or LocalEngine(shlex.split(self._settings.engine))
+        self._vocabulary = local.vocabulary
+        self._engine = local.loop(self._sink)
         self._engine.start()
 
     def build(self, prompt: Prompt) -> "Request":
@@ -60,7 +54,8 @@ class InProcessTarget:
                 f"{self._vocabulary}: is --tokenizer the model's?"
             )
         settings, number = self._settings, next(self._ids)
-        sampling = Sampling(settings.temperature, settings.top_k, settings.top_p, seed=number)
+        seed = number if prompt.seed is None else prompt.seed
+        sampling = Sampling(settings.temperature, settings.top_k, settings.top_p, seed=seed)
         return Request(
             number, prompt.token_ids, prompt.max_tokens, sampling, ignore_eos=settings.ignore_eos
         )
@@ -119,6 +114,114 @@ class InProcessTarget:
             if event.end is not None and not ended.done():
                 exchange.end(now, *_outcome(event.end))
                 ended.set_result(None)
+
+
+def import_server() -> None:
+    """Loads the server's libraries, which takes seconds. Raises `UsageError` without them."""
+    try:
+        # Here and not above: the client is used without JAX.
+        from server import assembly  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"an engine in this process needs the server extra ({error}): pip install "
+            "'loadstone[server]'"
+        ) from error
+
+
+class LocalEngine:
+    """An engine opened with options of `python -m server`; one target at a time may ask it.
+
+    Raises `UsageError` without the server extra, `DoesNotFitError` for a setting that it refuses
+    for want of memory, `NotReadyError` when it cannot be built for another reason. `engine` is for
+    those who drive it themselves.
+    """
+
+    def __init__(self, words: Sequence[str], *, text: bool = True) -> None:
+        """Without `text` it has no tokenizer and needs none."""
+        import_server()
+        from server import assembly
+
+        with explained("the engine cannot be built"):
+            options, parts = _parts(words, text)
+            self.engine: JaxEngine = assembly.build_engine(options, parts)
+        self.tokenizer = parts.tokenizer
+
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids it knows."""
+        return self.engine.shape.vocab
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What it is and holds, by the names of `server.engine.summary.EngineSummary`."""
+        return asdict(self.engine.summary)
+
+    def loop(self, sink: "Callable[[list[Event]], None]") -> "EngineLoop":
+        """A scheduler for it, not started."""
+        from server.scheduler import EngineLoop
+
+        for slot in range(self.engine.shape.slots):
+            self.engine.release(slot)  # whatever an earlier target left there
+        return EngineLoop(self.engine, sink)
+
+    def losses(self, window: int, chunk: int) -> Callable[[Sequence[int]], np.ndarray]:
+        """Reads up to `window` token ids from an empty cache, `chunk` at a time as a prompt is
+        read: the loss of each but the first in nats, float32. Raises `NotReadyError`."""
+        reading = self.engine.reading(window, chunk)
+
+        def losses(tokens: Sequence[int]) -> np.ndarray:
+            with explained("the text cannot be read"):
+                return reading.losses(tokens)
+
+        return losses
+
+
+def load_uncached(words: Sequence[str]) -> "Uncached":
+    """For forwards without a KV cache, from options of `python -m server`; raises as `LocalEngine`
+    does."""
+    import_server()
+    from server import assembly
+
+    with explained("the engine cannot be built"):
+        return assembly.build_uncached(*_parts(words, text=False))
+
+
+def quantization_schemes() -> tuple[str, ...]:
+    """The names of the ways that our engine stores weights."""
+    from server.quant.schemes import SCHEMES
+
+    return tuple(SCHEMES)
+
+
+def _parts(words: Sequence[str], text: bool) -> Any:
+    """The options, and what an engine is built from."""
+    from server import assembly
+    from server import options as command_line
+
+    options = command_line.parse(list(words))
+    return options, assembly.choose_parts(options, text=text)
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turns what an engine raises into `DoesNotFitError` and `NotReadyError`."""
+    from server.assembly import DoesNotFitError as EngineDoesNotFit
+
+    try:
+        yield
+    except EngineDoesNotFit as error:
+        raise DoesNotFitError(str(error)) from error
+    except (ValueError, OSError, RuntimeError, NotImplementedError) as error:
+        raise NotReadyError(f"{what}: {error}") from error
+
+
+def greedy_chunk(
+    slot: int, tokens: Sequence[int], start: int, *, last: bool, max_tokens: int
+) -> "PrefillChunk":
+    """What an engine reads of a prompt whose answer ends after `max_tokens` and no earlier."""
+    from server.engine.protocol import PrefillChunk
+
+    return PrefillChunk(slot, tokens, start, last, max_tokens=max_tokens, ignore_eos=True)
 
 
 def _outcome(end: Any) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from client.errors import NotReadyError
+from client.reading.pieces import Pieces
 from client.targets.connecting import failure_of, open_many
 from client.targets.exchange import MALFORMED, OK, TIMEOUT, Answer, Exchange
 from client.targets.gathering import Gathering
@@ -19,6 +20,8 @@ from client.targets.orchestrator import (
     read_answer,
     read_health,
 )
+from client.targets.orchestrator_columns import read_columns
+from client.targets.reading import open_reading
 from client.targets.settings import TargetSettings
 from client.targets.target import wait_until_ready
 from client.workloads.prompt import Prompt
@@ -34,6 +37,7 @@ class JetStreamTarget:
         self._settings = settings
         self._context = settings.ssl_context("h2")
         self._gathering = Gathering()
+        self._reading, self._no_reading = open_reading(settings)
         # A set that keeps its order.
         self._connections: dict[Http2Connection, None] = {}
         self._headers = self._head(DECODE, settings.request_timeout)
@@ -41,6 +45,8 @@ class JetStreamTarget:
     async def open(self, report: Callable[[str], None]) -> None:
         """Opens every connection and waits for HealthCheck; see `Target.open`."""
         settings = self._settings
+        if self._no_reading:
+            report(self._no_reading)
         await wait_until_ready(self._ready, settings.address, settings.connect_timeout, report)
 
     def build(self, prompt: Prompt) -> bytes:
@@ -53,7 +59,11 @@ class JetStreamTarget:
 
     def read(self, exchange: Exchange, text: bool = True) -> Answer:
         """Parses the messages; see `Target.read`."""
-        found, problem = messages(exchange.arrivals)
+        if self._reading is not None and isinstance(exchange.came, Pieces) and not text:
+            counted = read_columns(exchange.came, self._reading.library)
+            if counted is not None:
+                return counted
+        found, problem = messages(exchange.came)
         answer = read_answer(found)
         if problem and exchange.status == OK and answer.failure is None:
             return replace(answer, failure=(MALFORMED, problem))
@@ -63,6 +73,8 @@ class JetStreamTarget:
         """Closes the connections; the server cancels what is under way."""
         for connection in list(self._connections):
             connection.close()
+        if self._reading is not None:
+            await self._reading.close()
 
     async def _call(
         self, headers: bytes, request: bytes, exchange: Exchange, timeout: float
@@ -93,12 +105,17 @@ class JetStreamTarget:
     async def _connect(self, timeout: float) -> Http2Connection:
         settings, loop = self._settings, asyncio.get_running_loop()
         async with asyncio.timeout(timeout):
-            _, connection = await loop.create_connection(
-                lambda: Http2Connection(self._gone, self._gathering),
-                settings.host,
-                settings.port,
-                ssl=self._context,
-            )
+            if self._reading is not None:
+                connection = await self._reading.connect_http2(
+                    settings.host, settings.port, self._gone
+                )
+            else:
+                _, connection = await loop.create_connection(
+                    lambda: Http2Connection(self._gone, self._gathering),
+                    settings.host,
+                    settings.port,
+                    ssl=self._context,
+                )
             try:
                 await connection.ready
             except BaseException:
@@ -148,7 +165,7 @@ class JetStreamTarget:
             return ""
         if exchange.status != OK:
             return f"{exchange.status} ({exchange.detail})"
-        found, problem = messages(exchange.arrivals)
+        found, problem = messages(exchange.came)
         if problem or len(found) != 1:
             return f"its answer to HealthCheck cannot be read ({problem or 'not one message'})"
         return read_health(found[0][1])

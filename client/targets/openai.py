@@ -8,11 +8,10 @@ from client.errors import NotReadyError
 from client.targets.exchange import OK, Answer, Exchange
 from client.targets.http1 import HttpAddress, HttpPool, connect_on_loop
 from client.targets.openai_answer import read_events, read_failure
-from client.targets.reading import Reading
+from client.targets.reading import open_reading
 from client.targets.settings import ENDPOINTS, TargetSettings
 from client.targets.target import wait_until_ready
 from client.workloads.prompt import Prompt
-from native.build import CannotBuildError
 
 _PROBE_SECONDS = 5.0
 
@@ -26,12 +25,7 @@ class OpenAITarget:
         self._path = settings.path or ENDPOINTS[settings.kind]
         self._models_path = _beside(self._path)
         address = HttpAddress(settings.host, settings.port, settings.ssl_context("http/1.1"))
-        self._reading, self._no_reading = None, ""
-        if settings.transport == "fast" and not settings.tls:
-            try:
-                self._reading = Reading(settings)
-            except CannotBuildError as error:  # on a machine other than the one that chose it
-                self._no_reading = f"Python's event loop reads, not a thread in C: {error}"
+        self._reading, self._no_reading = open_reading(settings)
         connect = self._reading.connect if self._reading else connect_on_loop
         self._pool = HttpPool(address, settings.connect_timeout, connect)
         self._head = self._headers()
@@ -74,6 +68,8 @@ class OpenAITarget:
             body["top_k"] = settings.top_k
         if settings.ignore_eos:
             body["ignore_eos"] = True
+        if prompt.seed is not None:
+            body["seed"] = prompt.seed
         return self._request("POST", self._path, json.dumps(body | dict(settings.extra_body)))
 
     async def ask(self, request: bytes, exchange: Exchange) -> None:

@@ -53,8 +53,8 @@ def add_target_options(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--transport", default="fast", choices=TRANSPORTS,
-        help="grpcio, for jetstream: grpc.aio, not our lean gRPC; loop, for openai: Python's event "
-        "loop reads, not a thread in C (default: %(default)s)",
+        help="loop: Python's event loop reads, not a thread in C; grpcio, for jetstream: grpc.aio, "
+        "not our lean gRPC (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--connect-timeout", "--ready-check-timeout-sec", type=float, default=120.0,

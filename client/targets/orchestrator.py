@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from google.protobuf.message import DecodeError
 
-from client.targets.exchange import MALFORMED, Answer, Piece
+from client.targets.exchange import MALFORMED, Answer, IdCounts, Piece
 from client.targets.settings import TargetSettings
 from client.workloads.prompt import Prompt
 from protos import orchestrator_pb2 as pb
@@ -30,6 +30,8 @@ def build_request(prompt: Prompt, settings: TargetSettings) -> pb.DecodeRequest:
         request.sampling.temperature = settings.temperature
         request.sampling.top_k = settings.top_k
         request.sampling.top_p = settings.top_p
+        if prompt.seed is not None:
+            request.sampling.seed = prompt.seed
     return request
 
 
@@ -45,28 +47,16 @@ def read_health(raw: bytes) -> str:
 def read_answer(messages: Iterable[tuple[float, bytes]]) -> Answer:
     """Parses (time, message). Messages without text and tokens are kept as empty pieces."""
     messages = list(messages)
-    reading = _Reading()
+    reading = Reading()
     alike = _count_alike(messages)
     for arrived, raw in messages[reading.take_alike(messages[:alike]) :]:
-        try:
-            message = pb.DecodeResponse.FromString(raw)
-        except DecodeError:
+        if not reading.take_raw(arrived, raw):
             reading.failure = MALFORMED, f"not a DecodeResponse: {raw[:60]!r}"
             break
-        reading.take(arrived, message)
-    usage, timing = reading.usage, reading.timing
-    return Answer(
-        pieces=reading.pieces,
-        finish=reading.finish,
-        prompt_tokens=usage.prompt_tokens if usage else None,
-        completion_tokens=usage.completion_tokens if usage else None,
-        queue=timing.queue_seconds if timing else None,
-        prefill=timing.prefill_seconds if timing else None,
-        failure=reading.failure,
-    )
+    return reading.answer()
 
 
-class _Reading:
+class Reading:
     """An answer as its messages are read, one after another."""
 
     def __init__(self) -> None:
@@ -76,7 +66,30 @@ class _Reading:
         self.timing: pb.Timing | None = None
         self.failure: tuple[str, str] | None = None
 
-    def take(self, arrived: float, message: pb.DecodeResponse) -> None:
+    def answer(self, by_ids: IdCounts | None = None) -> Answer:
+        """All of it; with `by_ids` in place of the pieces."""
+        usage, timing = self.usage, self.timing
+        return Answer(
+            pieces=() if by_ids else self.pieces,
+            finish=self.finish,
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            completion_tokens=usage.completion_tokens if usage else None,
+            queue=timing.queue_seconds if timing else None,
+            prefill=timing.prefill_seconds if timing else None,
+            failure=self.failure,
+            by_ids=by_ids,
+        )
+
+    def take_raw(self, arrived: float, raw: bytes) -> bool:
+        """Adds a message. False: it cannot be read."""
+        try:
+            message = pb.DecodeResponse.FromString(raw)
+        except DecodeError:
+            return False
+        self._take(arrived, message)
+        return True
+
+    def _take(self, arrived: float, message: pb.DecodeResponse) -> None:
         samples = message.stream_content.samples
         token_ids = tuple(token for sample in samples for token in sample.token_ids)
         self.pieces.append(Piece(arrived, token_ids, "".join(sample.text for sample in samples)))

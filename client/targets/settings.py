@@ -14,7 +14,7 @@ KINDS = ("jetstream", "openai", "openai-chat", "in-process")
 _OPENAI = ("fast", "loop")
 # How answers are read.
 _TRANSPORTS = {
-    "jetstream": ("fast", "grpcio"),
+    "jetstream": ("fast", "loop", "grpcio"),
     "openai": _OPENAI,
     "openai-chat": _OPENAI,
     "in-process": ("fast",),
@@ -50,9 +50,9 @@ class TargetSettings:
     `connect_timeout` in seconds. `send`: "text" or "tokens". Temperature 0 is greedy; top_k 0 and
     top_p 1 are no limit. `path` of an OpenAI endpoint. `api_key` goes out as a bearer key; it and
     the values of `headers` go into no record and no message. `extra_body` is put into every
-    request's JSON body. `transport`: "fast"; for OpenAI also "loop", where Python's event loop
-    reads and not a thread in C; for jetstream also "grpcio". `cache_dir` keeps what is compiled for
-    it. `engine` are options of `python -m server` for an engine in this process.
+    request's JSON body. `transport`: "fast"; "loop", where Python's event loop reads and not
+    a thread in C; for jetstream also "grpcio". `cache_dir` keeps what is compiled for the thread.
+    `engine` are options of `python -m server` for an engine in this process.
     """
 
     kind: str = "jetstream"

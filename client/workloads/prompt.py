@@ -11,7 +11,8 @@ class Prompt:
     `ids_have_bos` and `text_has_bos` say which of the two forms starts with that token already.
     `reference` is the answer in the data set, of `reference_tokens` tokens; `max_tokens` is what is
     asked for. `messages` is the conversation up to this request as (role, content), for targets
-    that speak in chats; when empty it is one message of the user, `text`.
+    that speak in chats; when empty it is one message of the user, `text`. `seed` of sampling; None
+    leaves it to the target.
     """
 
     id: str
@@ -23,6 +24,7 @@ class Prompt:
     reference: str = ""
     reference_tokens: int = 0
     messages: tuple[tuple[str, str], ...] = ()
+    seed: int | None = None
 
     @property
     def chat(self) -> tuple[tuple[str, str], ...]:

@@ -1,10 +1,9 @@
 """Everything a run asks, fixed before it starts."""
 
 import hashlib
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-import numpy as np
 
 from client.workloads.prompt import Prompt
 from client.workloads.session import Session
@@ -35,10 +34,9 @@ class Workload:
         """
         state = hashlib.sha256()
         for session in self.sessions:
-            for part in _session_parts(session):
-                # With its length before it, no part can pass for the end of another.
-                state.update(len(part).to_bytes(8, "little"))
-                state.update(part)
+            parts = _session_parts(session)
+            # With its length before it, no part can pass for the end of another.
+            state.update(b"".join(len(part).to_bytes(8, "little") + part for part in parts))
         return state.hexdigest()
 
 
@@ -63,8 +61,8 @@ def _bytes(text: str) -> bytes:
 
 
 def _integers(values: tuple[int, ...]) -> bytes:
-    return np.array(values, dtype="<i8").tobytes()
+    return struct.pack(f"<{len(values)}q", *values)
 
 
 def _floats(values: tuple[float, ...]) -> bytes:
-    return np.array(values, dtype="<f8").tobytes()
+    return struct.pack(f"<{len(values)}d", *values)

@@ -90,7 +90,7 @@ def _encoder(
 def _limit(ask: Ask, config: ServerConfig, shape: EngineShape) -> tuple[int, str]:
     limits = [(config.max_prompt_length, "the server's max_prompt_length")]
     if shape.positions is not None:
-        limits.append((shape.positions, "the positions that the model has"))
+        limits.insert(0, (shape.positions, "the positions that the model has"))
     if not config.rolling:
         asked = ask.max_tokens or 1
         why = f"a cache of {shape.cache_length} less {ask.names.max_tokens} {asked}"

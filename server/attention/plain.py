@@ -1,46 +1,46 @@
 """Attention in plain XLA."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Array, Bool, Float, Int32
 
 from server.attention.prefill import Keys, attend_chunk
-from server.attention.rows import Attend, Rows, Scores
+from server.attention.rows import Attend, Attention, Rows, Scores
 from server.attention.store import PlainStore, Store
 from server.quant import kv
-from server.quant.kv import KV
+from server.quant.kv import KV, NoKV
 
 DecodeAttention = Callable[[jax.Array, KV, jax.Array, jax.Array, Scores], jax.Array]
+ChunkAttention = Callable[[jax.Array, jax.Array, Sequence[Keys], int, Scores], jax.Array]
 
 
 @dataclass(frozen=True)
 class PlainAttention:
-    """`Attention` with `decode` for one token a slot and `attend_chunk` for chunks of prompt.
+    """`Attention` with `decode` for one token a slot and `chunk` for chunks of prompt.
 
-    store: how the cache is read and written.
+    `alone`, if there is one, serves chunks that have nothing before them; it keeps nothing.
+    `store`: how the cache is read and written.
     """
 
     decode: DecodeAttention
+    chunk: ChunkAttention = attend_chunk
+    alone: Attention | None = None
     store: Store = field(default_factory=PlainStore)
 
     def __call__(self, rows: Rows, length: int, span: int, scores: Scores) -> Attend:
         """See `Attention`."""
         tokens = rows.cos.shape[1]
-        offsets = jnp.arange(tokens, dtype=jnp.int32)
-        positions = rows.starts[:, None] + offsets
-        valid = offsets < rows.lengths[:, None]
+        positions = rows.starts[:, None] + jnp.arange(tokens, dtype=jnp.int32)
+        valid = live_tokens(rows)
         index = jnp.where(valid, positions % length, length)  # the length means nowhere
 
         def split(qkv: jax.Array, entry: KV) -> tuple[jax.Array, KV]:
             q = rotate(qkv[..., :-2, :], rows.cos, rows.sin)
             k = rotate(qkv[..., -2:-1, :], rows.cos, rows.sin)[..., 0, :]
             return q, kv.encode(entry, k, qkv[..., -1, :])
-
-        def masked(out: jax.Array) -> jax.Array:
-            return jnp.where(valid[..., None, None, None], out, jnp.zeros_like(out))
 
         if rows.slots is None:
             live = jnp.minimum(rows.starts + rows.lengths, length)
@@ -54,7 +54,7 @@ class PlainAttention:
                 entry = self.store.append(entry, new, index)
                 held = self.store.read(entry, None, span)
                 out = self.decode(q[:, 0], held, count, back, scores)
-                return masked(out[:, None]), entry
+                return masked(out[:, None], valid), entry
 
             return decode
 
@@ -67,10 +67,28 @@ class PlainAttention:
             # The chunk is read before it is written, so it still sees what it is about to
             # overwrite in a rolling window.
             old = [Keys(self.store.read(entry, slots, span), before)] if span else []
-            out = attend_chunk(q, positions, [*old, Keys(new, own)], length, scores)
-            return masked(out), self.store.write(entry, _after(new, out), slots, index)
+            out = self.chunk(q, own, [*old, Keys(new, own)], length, scores)
+            return masked(out, valid), self.store.write(entry, _after(new, out), slots, index)
 
-        return read_chunk
+        if self.alone is None or span:
+            return read_chunk
+        attend_alone = self.alone(rows, length, 0, scores)
+
+        def read_first(qkv: jax.Array, entry: KV) -> tuple[jax.Array, KV]:
+            out, _ = attend_alone(qkv, NoKV(length))
+            return out, self.store.write(entry, split(qkv, entry)[1], slots, index)
+
+        return read_first
+
+
+def live_tokens(rows: Rows) -> Bool[Array, "N T"]:
+    """Which places of the rows hold a token."""
+    return jnp.arange(rows.cos.shape[1], dtype=jnp.int32) < rows.lengths[:, None]
+
+
+def masked(out: Float[Array, "N T K G H"], valid: Bool[Array, "N T"]) -> Float[Array, "N T K G H"]:
+    """Zero where there is no token."""
+    return jnp.where(valid[..., None, None, None], out, jnp.zeros_like(out))
 
 
 def rotate(

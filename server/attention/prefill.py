@@ -30,6 +30,8 @@ def attend_chunk(
 ) -> Float[Array, "N T K G H"]:
     """softmax over all parts together: a token sees the `window` positions that end with its own.
 
+    What comes for a token at position -1, which is none, means nothing.
+
     Scores and softmax in float32; int8 scales on products and probabilities.
     """
     scored = [_score(q, positions, part, window, scores) for part in parts]

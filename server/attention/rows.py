@@ -2,13 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32
-
-from server.quant.kv import KV
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,8 @@ class Scores:
         return scores - slopes * back[:, None, None].astype(jnp.float32)
 
 
-Attend = Callable[[jax.Array, KV], tuple[jax.Array, KV]]
+# The second of each pair is an `Entry` of the kind that the form of attention keeps.
+Attend = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
 
 
 class Attention(Protocol):

@@ -8,9 +8,12 @@ from typing import Any
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from server.attention import choice, cudnn
+from server.attention.choice import Case, Choice
 from server.attention.decode import attend_einsum, attend_padded, attend_reduce
 from server.attention.kernel import attend_in_kernel
 from server.attention.plain import PlainAttention
+from server.engine import memory
 from server.engine.config import EngineConfig
 from server.kernels import build, cpu
 from server.models.operations import Operations
@@ -52,6 +55,8 @@ KERNEL: dict[str, Form] = {
     "fp8": PackedFp8Form(),
 }
 
+Report = Callable[[str], None]
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -59,7 +64,7 @@ class Backend:
 
     compute: the type of activations. cache: the type of keys and values, None for int8.
     reads_live: whether attention reads only live positions by itself; else programs are compiled
-    for several spans of the cache.
+    for several spans of the cache. blockwise: whether chunks attend to the cache in blocks.
     """
 
     compute: Any
@@ -67,6 +72,7 @@ class Backend:
     cache: Any
     operations: Operations
     reads_live: bool = False
+    blockwise: bool = False
 
 
 def choose_backend(
@@ -74,7 +80,7 @@ def choose_backend(
     mesh: Mesh,
     config: EngineConfig,
     kernel_dir: Path | None,
-    report: Callable[[str], None] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> Backend:
     """The best forms for the devices of the mesh.
 
@@ -82,33 +88,31 @@ def choose_backend(
     a C compiler, AVX-512 VNNI, and arrays not split over devices; its attention, a head size that
     it can take.
     """
-    platform = mesh.devices.flat[0].platform
-    if platform != "cpu":
-        compute = jnp.bfloat16
-        operations = Operations(_accelerated(platform, mesh))
-        return Backend(
-            compute, forms_of(config.weights, PLAIN), _cache_type(config, compute), operations
-        )
-    split = "arrays are split over several devices"
-    reason = split if mesh.size > 1 else build.load(kernel_dir)
-    backend = cpu_backend(config, kernel=not reason, report=report, reason=reason)
-    if reason or cpu.attention_fits(spec.heads, spec.kv_heads, spec.head_dim):
-        return backend
-    report(
-        f"CPU kernel not used for attention (head size {spec.head_dim} is not a multiple of "
-        f"{cpu.LANES} up to {cpu.MAX_HEAD_DIM}); plain XLA instead"
-    )
-    operations = replace(backend.operations, attention=PlainAttention(attend_reduce))
-    return replace(backend, operations=operations, reads_live=False)
+    backend, no_kernel = _without_attention(mesh, config, kernel_dir, report)
+    case = attention_case(spec, mesh, backend.compute, no_kernel)
+    scores = memory.score_bytes(spec, config, mesh.shape["model"])
+    case = replace(case, int8_cache=config.quantize_kv_cache, scores=scores)
+    chosen = choice.attention(config.attention, case, mesh, _plain(mesh))
+    report(f"attention: {chosen}")
+    return _with_attention(backend, chosen)
 
 
-def cpu_backend(
+def choose_uncached(
+    spec: ModelSpec,
+    mesh: Mesh,
     config: EngineConfig,
-    *,
-    kernel: bool,
-    report: Callable[[str], None] = lambda _: None,
-    reason: str = "",
-) -> Backend:
+    kernel_dir: Path | None,
+    report: Report = lambda _: None,
+) -> tuple[Backend, str]:
+    """The same for forwards that keep nothing, and the name of their attention."""
+    backend, no_kernel = _without_attention(mesh, config, kernel_dir, report)
+    case = attention_case(spec, mesh, backend.compute, no_kernel)
+    chosen = choice.attention(config.attention, case, mesh, _plain(mesh))
+    report(f"attention: {chosen}")
+    return _with_attention(backend, chosen), chosen.name
+
+
+def cpu_backend(config: EngineConfig, *, kernel: bool) -> Backend:
     """The forms for CPUs, with our kernel or in plain XLA."""
     cache = _cache_type(config, jnp.float32)
     if kernel:
@@ -117,23 +121,73 @@ def cpu_backend(
             attend_in_kernel, cpu.norm, cpu.layer_norm, cpu.activate, cpu.argmax
         )
         return Backend(jnp.float32, forms, cache, operations, reads_live=True)
-    report(f"CPU kernel not used ({reason}); plain XLA instead")
     forms = forms_of(config.weights, PLAIN_CPU)
     return Backend(jnp.float32, forms, cache, Operations(PlainAttention(attend_reduce)))
-
-
-def _accelerated(platform: str, mesh: Mesh) -> PlainAttention:
-    if platform != "tpu":
-        return PlainAttention(attend_einsum)
-    # Imported where it serves: Pallas takes a second to import.
-    from server.attention.tpu_store import TpuStore
-
-    return PlainAttention(attend_padded, TpuStore(mesh))
 
 
 def forms_of(scheme: str, table: Mapping[str, Form]) -> Forms:
     """Of the layers and of the head."""
     return Forms(table[scheme], table[SCHEMES[scheme].head])
+
+
+def _without_attention(
+    mesh: Mesh, config: EngineConfig, kernel_dir: Path | None, report: Report
+) -> tuple[Backend, str]:
+    """A backend whose attention is still to be chosen, and why it has no CPU kernel."""
+    if _platform(mesh) != "cpu":
+        compute = jnp.bfloat16
+        forms, cache = forms_of(config.weights, PLAIN), _cache_type(config, compute)
+        operations = Operations(_plain(mesh))
+        return Backend(compute, forms, cache, operations), "not a CPU"
+    split = "arrays are split over several devices"
+    no_kernel = split if mesh.size > 1 else build.load(kernel_dir)
+    if no_kernel:
+        report(f"CPU kernel not used ({no_kernel}); plain XLA instead")
+    return cpu_backend(config, kernel=not no_kernel), no_kernel
+
+
+def _with_attention(backend: Backend, chosen: Choice) -> Backend:
+    operations = replace(backend.operations, attention=chosen.form)
+    return replace(
+        backend,
+        operations=operations,
+        reads_live=chosen.reads_live,
+        blockwise=chosen.blockwise,
+    )
+
+
+def attention_case(spec: ModelSpec, mesh: Mesh, compute: Any, no_kernel: str) -> Case:
+    """What a model asks of attention on these devices. `no_kernel` as in `Case`."""
+    if not no_kernel and not cpu.attention_fits(spec.heads, spec.kv_heads, spec.head_dim):
+        no_kernel = (
+            f"head size {spec.head_dim} is not a multiple of {cpu.LANES} up to {cpu.MAX_HEAD_DIM}"
+        )
+    name, capability = jnp.dtype(compute).name, _capability(mesh)
+    alibi = spec.positions == "alibi"
+    no_cudnn = ""
+    if not cudnn.refuses(capability, spec.head_dim, name, alibi):
+        no_cudnn = cudnn.trial(mesh.devices.flat[0], spec.head_dim, name)
+    return Case(_platform(mesh), spec.head_dim, name, alibi, capability, no_kernel, no_cudnn)
+
+
+def _platform(mesh: Mesh) -> str:
+    return mesh.devices.flat[0].platform
+
+
+def _capability(mesh: Mesh) -> tuple[int, int] | None:
+    """An NVIDIA GPU's; AMD's have names instead of numbers."""
+    major, dot, minor = str(getattr(mesh.devices.flat[0], "compute_capability", "")).partition(".")
+    return (int(major), int(minor)) if dot and major.isdigit() and minor.isdigit() else None
+
+
+def _plain(mesh: Mesh) -> PlainAttention:
+    platform = _platform(mesh)
+    if platform != "tpu":
+        return PlainAttention(attend_reduce if platform == "cpu" else attend_einsum)
+    # Imported where it serves: Pallas takes a second to import.
+    from server.attention.tpu_store import TpuStore
+
+    return PlainAttention(attend_padded, store=TpuStore(mesh))
 
 
 def _cache_type(config: EngineConfig, compute: Any) -> Any:

@@ -15,6 +15,7 @@ from server.engine.backend import Backend
 from server.engine.config import EngineConfig
 from server.engine.memory import MemoryPlan
 from server.engine.protocol import EngineShape, Finish, PrefillChunk, PrefillSize, Token
+from server.engine.reading import Reading
 from server.engine.steps import FULL, NOTHING, STOPPED
 from server.engine.summary import EngineSummary
 from server.models.parameters import Parameters
@@ -84,6 +85,7 @@ class EnginePlan:
                 self.mesh.shape["model"],
                 self.backend.reads_live,
                 self.backend.forms.layers.scratch,
+                self.backend.blockwise,
             ),
         )
 
@@ -142,7 +144,8 @@ _FINISH = {STOPPED: Finish.STOP, FULL: Finish.LENGTH}
 class JaxEngine:
     """Implements `protocol.Engine`. Compiles every variant when it is made, none later.
 
-    `programs` holds them: ("prefill", tokens, span), ("decode", span) and ("release",).
+    `programs` holds them: ("prefill", tokens, span), ("decode", span) and ("release",);
+    `compile_seconds` is what making them took, or finding them in the compile cache.
     """
 
     def __init__(
@@ -153,7 +156,9 @@ class JaxEngine:
         config = plan.config
         self._whole = meshes.whole(plan.mesh)
         self._cache, self._state = programs.empty(plan)
+        started = time.monotonic()
         self.programs = programs.compile_all(plan, report)
+        self.compile_seconds = time.monotonic() - started
         self._positions = np.zeros(config.slots, np.int64)  # of the token to be read next
         self._active = np.zeros(config.slots, bool)
         self._uses = [0] * config.slots  # how many requests each slot has had
@@ -167,6 +172,22 @@ class JaxEngine:
             eos_ids=plan.eos_ids,
             positions=plan.model.position_limit,
         )
+
+    @property
+    def model(self) -> ModelSpec:
+        """Sizes and switches of what it runs."""
+        return self._plan.model
+
+    @property
+    def config(self) -> EngineConfig:
+        """How it was set up."""
+        return self._plan.config
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """The most that the fullest device has held since the process began; None on CPU, whose
+        memory is the process's own."""
+        return memory.peak_bytes(self._plan.mesh.devices.ravel().tolist())
 
     @property
     def temporaries(self) -> int:
@@ -193,6 +214,11 @@ class JaxEngine:
             * len(devices)
             // (config.slots * config.cache_length),
         )
+
+    def reading(self, window: int, chunk: int) -> Reading:
+        """Reads texts with these weights, beside the slots; lengths in tokens."""
+        plan = self._plan
+        return Reading(plan.model, plan.backend, plan.mesh, self._parameters, window, chunk)
 
     def prefill(self, chunks: Sequence[PrefillChunk]) -> DeviceStep:
         """See `protocol.Engine`."""

@@ -8,8 +8,10 @@ from typing import Any
 
 import jax
 
+from server.attention import blockwise
 from server.engine.config import EngineConfig
 from server.kernels.cpu import BLOCK
+from server.models import sizes
 from server.models.spec import ModelSpec
 
 GIB = 2**30
@@ -57,40 +59,37 @@ def estimate_temporaries(
     split: int,
     reads_live: bool,
     scratch: int,
+    in_blocks: bool = False,
 ) -> int:
     """Bytes of activations, scores and logits of the largest prefill or decode step, per device.
 
     An upper estimate before compiling; the compiled programs state theirs exactly. `split` devices
-    share heads, MLP and vocabulary where these divide evenly. `reads_live` is as in `Backend`,
-    `scratch` as in `Form`.
+    share heads, MLP and vocabulary where these divide evenly. `reads_live` and `in_blocks` are as
+    `reads_live` and `blockwise` in `Backend`, `scratch` as in `Form`.
     """
 
-    def share(size: int, of: int) -> int:
-        return size // split if of % split == 0 else size
+    return sizes.temporary_bytes(
+        model,
+        config.slots,
+        config.cache_length,
+        dispatches(config),
+        itemsize,
+        split,
+        live_block=BLOCK if reads_live else None,
+        score_keys=blockwise.KEYS if in_blocks else None,
+        scratch=scratch,
+    )
 
-    sizes = config.prefills
-    tokens = max(size.rows * size.tokens for size in sizes)
-    position = share(2 * model.kv_heads * model.head_dim * 4, model.kv_heads)  # a key and a value
-    # Twice over for int8 on CPU, which holds two terms of every activation.
-    inner = (model.mlp_parts + 1) * model.ffn  # what goes into the activation and comes out
-    wide = 2 * (share(inner, model.ffn) + 4 * model.hidden)
-    row = (wide + share(3 * model.vocab, model.vocab)) * 4
-    prefill, decode = tokens * wide * max(itemsize, 4), config.slots * row
-    if reads_live:
-        # The kernel lays the chunk's keys and values out in blocks, which short rows do not fill.
-        laid = max(size.rows * -(-size.tokens // BLOCK) * BLOCK for size in sizes)
-        return max(prefill + laid * position, decode)
-    keys = config.cache_length + sizes[-1].tokens
-    scores = 2 * tokens * share(model.heads, model.kv_heads) * keys * 4
-    # The slots' old keys and values, and a copy of them in the order that the product wants.
-    old = 2 * sizes[0].rows * config.cache_length * position
-    # One layer's cache, where a step reads less than all of it.
-    part = 0 if len(config.spans) == 1 else config.spans[-2] * position
-    # The largest weight of a layer, where a product writes it anew.
-    qkv = (model.heads + 2 * model.kv_heads) * model.head_dim
-    largest = max(share(model.mlp_parts * model.ffn, model.ffn), share(qkv, model.kv_heads))
-    anew = scratch * largest * model.hidden
-    return max(prefill + scores + old, decode + config.slots * part) + anew
+
+def score_bytes(model: ModelSpec, config: EngineConfig, split: int) -> int:
+    """Bytes of the float32 scores of the largest chunks against a whole cache and themselves, per
+    device."""
+    return sizes.score_bytes(model, dispatches(config), config.cache_length, split)
+
+
+def dispatches(config: EngineConfig) -> tuple[sizes.Dispatch, ...]:
+    """Rows and tokens of the prefill dispatches."""
+    return tuple((size.rows, size.tokens) for size in config.prefills)
 
 
 def check_fit(
@@ -124,17 +123,9 @@ def largest_batch(
     config: EngineConfig, plan_for: Callable[[EngineConfig], MemoryPlan], limit: int, granule: int
 ) -> int:
     """The most slots that fit, a multiple of `granule`; 0 when not even that many do."""
-
-    def fits(count: int) -> bool:
-        return plan_for(replace(config, slots=count * granule)).total <= limit
-
-    low, high = 0, 1
-    while high * granule < 2**20 and fits(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low * granule
+    return sizes.largest_fitting(
+        lambda slots: plan_for(replace(config, slots=slots)).total <= limit, granule
+    )
 
 
 def free_bytes(devices: list[jax.Device]) -> int:
@@ -144,6 +135,14 @@ def free_bytes(devices: list[jax.Device]) -> int:
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
     return _host_available() // len(devices)
+
+
+def peak_bytes(devices: list[jax.Device]) -> int | None:
+    """The most that one of these devices has held since the process began; None where the runtime
+    does not count, as on CPU."""
+    stats = [device.memory_stats() or {} for device in devices if device.platform != "cpu"]
+    peaks = [each["peak_bytes_in_use"] for each in stats if "peak_bytes_in_use" in each]
+    return max(peaks, default=None)
 
 
 def _host_available() -> int:

@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from server.engine import memory
 from server.engine import mesh as meshes
-from server.engine.backend import choose_backend
+from server.engine.backend import Backend, choose_backend
 from server.engine.config import EngineConfig
 from server.engine.engine import EnginePlan, JaxEngine
 from server.models.catalogue import catalogue
+from server.models.parameters import Parameters
 from server.models.spec import ModelSpec
 from server.weights.dummy import dummy_parameters
 from server.weights.gguf import GGUFSource
 from server.weights.load import load_parameters
 from server.weights.safetensors import SafetensorsSource
+from server.weights.saved import SavedWeights
 from server.weights.source import CheckpointError, Source
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -94,17 +97,44 @@ def open_engine(
     *,
     devices: Sequence[jax.Device] | None = None,
     cache_dir: Path | None = None,
+    save_quantized: Path | None = None,
     report: Report = lambda _: None,
     **settings: Any,
 ) -> JaxEngine:
     """Plans, refuses what cannot fit, loads the weights and compiles.
 
     With `config` None the batch is the largest up to 32 that fits, `settings` being the rest of
-    EngineConfig. `cache_dir` keeps compiled programs and the CPU kernel. `report` gets progress.
+    EngineConfig. `cache_dir` keeps compiled programs and the CPU kernel, `save_quantized` quantized
+    weights. `report` gets progress.
     """
+    plan, parameters = load_engine(
+        choice,
+        config,
+        eos_ids,
+        devices=devices,
+        cache_dir=cache_dir,
+        save_quantized=save_quantized,
+        report=report,
+        **settings,
+    )
+    return JaxEngine(plan, parameters, report)
+
+
+def load_engine(
+    choice: ModelChoice,
+    config: EngineConfig | None,
+    eos_ids: frozenset[int],
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    cache_dir: Path | None = None,
+    save_quantized: Path | None = None,
+    report: Report = lambda _: None,
+    **settings: Any,
+) -> tuple[EnginePlan, Parameters]:
+    """As `open_engine`, with nothing compiled yet."""
     devices = list(devices or jax.devices())
     if cache_dir is not None:
-        _use_compile_cache(cache_dir / "xla")
+        use_compile_cache(cache_dir)
     automatic = config is None
     if config is None:
         config = EngineConfig(slots=len(devices), **settings)
@@ -126,26 +156,62 @@ def open_engine(
         plan = replace(plan, config=replace(config, slots=slots))
     needed = memory.check_fit(spec.name, plan.config, plan_for, limit, granule)
     report(f"memory: {needed} per device, {limit / memory.GIB:.2f} GiB free")
+    placed = place_parameters(choice, config.weights, backend, mesh, shapes, report, save_quantized)
+    return plan, placed
+
+
+def place_parameters(
+    choice: ModelChoice,
+    weights: str,
+    backend: Backend,
+    mesh: Mesh,
+    shapes: Parameters,
+    report: Report,
+    save_quantized: Path | None = None,
+) -> Parameters:
+    """Weights by the scheme `weights`, with these shapes, on the devices of the mesh: from what an
+    earlier start saved, or from the checkpoint, or random ones."""
+    spec = choice.spec
     uneven = meshes.uneven_axes(spec, mesh)
     if uneven:
-        report(f"kept whole on each of {len(devices)} devices: {', '.join(uneven)}")
+        report(f"kept whole on each of {mesh.size} devices: {', '.join(uneven)}")
     for notice in meshes.moved_splits(spec, backend.forms, mesh):
-        report(f"over {len(devices)} devices {notice}")
+        report(f"over {mesh.size} devices {notice}")
 
     def progress(done: int, of: int) -> None:
         if done % 8 == 0 or done == of:
             report(f"weights: layer {done}/{of}")
 
-    places = plan.parameter_shardings()
+    places = meshes.parameter_shardings(spec, backend.forms, mesh)
+    how = backend.forms, backend.compute, places, meshes.mlp_blocks(spec, mesh)
     if choice.source is None:
-        parameters = dummy_parameters(
-            spec, backend.forms, backend.compute, places, plan.mlp_blocks, report=progress
-        )
-    else:
-        parameters = load_parameters(
-            choice.source, spec, backend.forms, backend.compute, places, plan.mlp_blocks, progress
-        )
-    return JaxEngine(plan, parameters, report)
+        _refuse_saving(save_quantized, "random weights are made faster than they are read")
+        return dummy_parameters(spec, *how, report=progress)
+    if save_quantized is None:
+        return load_parameters(choice.source, spec, *how, progress)
+    if weights == "none" or choice.checkpoint is None:
+        _refuse_saving(save_quantized, "these weights are not quantized; choose a scheme")
+    assert choice.checkpoint is not None
+    saved = SavedWeights.find(save_quantized, choice.checkpoint, weights, shapes)
+    if saved.path.exists():
+        return saved.load(places, report)
+    parameters = load_parameters(choice.source, spec, *how, progress)
+    try:
+        saved.save(parameters, report)
+    except OSError as error:
+        report(f"not saved for the next start: {saved.path}: {error}")
+    return parameters
+
+
+def use_compile_cache(cache_dir: Path) -> None:
+    """Keeps compiled programs in a folder of `cache_dir` between starts."""
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _refuse_saving(folder: Path | None, why: str) -> None:
+    if folder is not None:
+        raise ValueError(f"--save-quantized {folder}: {why}, or leave the option out")
 
 
 def within_reach(config: EngineConfig, spec: ModelSpec, report: Report) -> EngineConfig:
@@ -169,8 +235,3 @@ def _check_shape(known: ModelSpec, found: ModelSpec, path: Path) -> None:
     ]
     if wrong:
         raise CheckpointError(f"checkpoint {path} is not {known.name}: {', '.join(wrong)}")
-
-
-def _use_compile_cache(directory: Path) -> None:
-    jax.config.update("jax_compilation_cache_dir", str(directory))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

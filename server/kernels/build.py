@@ -15,19 +15,11 @@ import jaxlib
 
 from native.build import CannotBuildError, Library, open_library
 
-SOURCES = tuple(
-    f"cpu_{name}.c"
-    for name in (
-        "threads",
-        "tiles",
-        "products",
-        "codes",
-        "outliers",
-        "attention",
-        "prefill",
-        "rows",
-    )
+_PARTS = (
+    *("threads", "tiles", "products", "codes", "outliers", "attention", "prefill", "uncached"),
+    "rows",
 )
+SOURCES = tuple(f"cpu_{name}.c" for name in _PARTS)
 HEADERS = ("cpu_threads.h", "cpu_math.h", "cpu_cache.h", "cpu_products.h")
 # No -ffast-math: it lets NaN vanish. No contraction: both terms are rounded as in the reference.
 FLAGS = (
@@ -38,7 +30,7 @@ INSTRUCTIONS = ("fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vn
 TARGETS = (
     *("int8_product", "dynamic_product", "decomp_product", "f32_product"),
     *("nf4_product", "nf4_dq_product", "int4_product", "fp8_product"),
-    *("attention", "norm", "layer_norm", "silu", "gelu", "relu", "argmax"),
+    *("attention", "uncached_attention", "norm", "layer_norm", "silu", "gelu", "relu", "argmax"),
 )
 _REGISTERING = threading.Lock()
 

@@ -118,10 +118,38 @@ def attention(
         input_output_aliases={6 + i: 1 + i for i in range(len(cache))},
     )
     floats = (x.astype(jnp.float32) for x in (qkv, cos, sin))
-    settings: dict[str, Any] = {"scale": np.float32(scale)}
-    if slopes is not None:
-        settings["slopes"] = np.asarray(slopes, np.float32).reshape(heads * (vectors - 2))
-    return tuple(call(*floats, starts, lengths, slots, *cache, **settings))
+    return tuple(call(*floats, starts, lengths, slots, *cache, **_settings(scale, slopes)))
+
+
+def uncached_attention(
+    qkv: Float[Array, "N T K G+2 H"],
+    cos: Float[Array, "N T H/2"],
+    sin: Float[Array, "N T H/2"],
+    lengths: Int32[Array, " N"],
+    window: int,
+    scale: float,
+    slopes: Sequence[Sequence[float]] | None = None,
+) -> Float32[Array, "N T K G H"]:
+    """Turns and attends: each row's tokens to the last `window` of themselves.
+
+    What goes in is as in `server.attention.rows`, `slopes` [K][G] too. ValueError unless
+    `attention_fits`.
+    """
+    rows, tokens, heads, vectors, head = qkv.shape
+    if not attention_fits((vectors - 2) * heads, heads, head) or window < 1:
+        raise ValueError(
+            f"CPU attention cannot take heads of size {head} and a window of {window}: the size "
+            f"must be a multiple of {LANES} and at most {MAX_HEAD_DIM}, the window at least 1; use "
+            "a plain form"
+        )
+    laid = rows * heads * -(-tokens // BLOCK) * 2 * BLOCK * head
+    shapes = [(rows, tokens, heads, vectors - 2, head), (laid,)]
+    call = jax.ffi.ffi_call(
+        "loadstone_uncached_attention", [jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes]
+    )
+    floats = (x.astype(jnp.float32) for x in (qkv, cos, sin))
+    settings = _settings(scale, slopes) | {"window": np.int32(min(window, tokens))}
+    return call(*floats, lengths, **settings)[0]
 
 
 def norm(x: Float[Array, "... D"], weight: Float[Array, " D"], eps: float) -> Float32[Array, "..."]:
@@ -156,6 +184,13 @@ def argmax(x: Float[Array, "B V"]) -> Int32[Array, " B"]:
     """The first index of the largest value of each row; the last index where one is NaN."""
     call = jax.ffi.ffi_call("loadstone_argmax", jax.ShapeDtypeStruct(x.shape[:1], jnp.int32))
     return call(x.astype(jnp.float32))
+
+
+def _settings(scale: float, slopes: Sequence[Sequence[float]] | None) -> dict[str, Any]:
+    settings: dict[str, Any] = {"scale": np.float32(scale)}
+    if slopes is not None:
+        settings["slopes"] = np.asarray(slopes, np.float32).ravel()
+    return settings
 
 
 def _checked(w: Any) -> tuple[int, int]:

@@ -10,7 +10,8 @@
 #define MAX_HEAD 256
 
 /* Row n brings lengths[n] tokens from position starts[n] on for slot slots[n]. Position p lies at
- * index p % length of the slot. A row without tokens or with a slot out of range is idle. */
+ * index p % length of the slot. A row without tokens or with a slot out of range is idle. Without a
+ * cache starts, slots, k and v are NULL: every row begins at position 0. */
 typedef struct {
   const float *qkv, *cos, *sin; /* [rows, tokens, heads, group + 2, head], [rows, tokens, head/2] */
   const int32_t *starts, *lengths, *slots;
@@ -24,8 +25,8 @@ typedef struct {
 
 /* How many tokens row n brings. */
 static inline int64_t tokens_of(const Attention* a, int64_t n) {
-  if (a->slots[n] < 0 || a->slots[n] >= a->slot_count || a->lengths[n] < 0) return 0;
-  return least(a->lengths[n], a->tokens);
+  if (a->slots != NULL && (a->slots[n] < 0 || a->slots[n] >= a->slot_count)) return 0;
+  return a->lengths[n] < 0 ? 0 : least(a->lengths[n], a->tokens);
 }
 
 /* The first entry of a head in the cache of row n, counted in vectors. */
@@ -90,7 +91,14 @@ static inline void put_token(const Attention* a, int64_t n, int64_t t, int64_t h
   put(a, a->v, a->v_scale, entry, fresh + a->head);
 }
 
-/* cpu_prefill.c: attends and writes when rows have several tokens. */
+/* cpu_prefill.c. */
+
+/* Attends and writes when rows have several tokens. */
 XLA_FFI_Error* prefill_attention(const XLA_FFI_CallFrame* frame, const Attention* a);
+
+/* Attends and writes nothing. `laid`: scratch memory of `laid_floats`, which starts on a LINE. */
+XLA_FFI_Error* attend_rows(const XLA_FFI_CallFrame* frame, const Attention* a, float* laid);
+
+int64_t laid_floats(const Attention* a);
 
 #endif

@@ -211,7 +211,8 @@ static void attend_part(const void* data, int64_t item) {
   const Prefill* p = data;
   const Attention* a = &p->a;
   const int64_t from = item % p->parts * ROWS, head = item / p->parts % a->heads;
-  const int64_t n = item / p->parts / a->heads, start = a->starts[n], tokens = tokens_of(a, n);
+  const int64_t n = item / p->parts / a->heads, tokens = tokens_of(a, n);
+  const int64_t start = a->starts == NULL ? 0 : a->starts[n];
   const int64_t live = least(tokens * a->group - from, ROWS);
   const int64_t all = least(a->tokens * a->group - from, ROWS);
   const size_t bytes = (size_t)a->head * sizeof(float);
@@ -236,7 +237,8 @@ static void attend_part(const void* data, int64_t item) {
       lay_old(a, old, entry_of(a, n, head) + index, count);
       see(&s, old, at, count, a->head);
     }
-    for (int64_t block = 0; block * BLOCK <= s.last[s.count - 1] - start; block++)
+    const int64_t hidden = s.first[0] - start; /* tokens of the chunk that none of these sees */
+    for (int64_t block = hidden > 0 ? hidden / BLOCK : 0; block * BLOCK <= s.last[s.count - 1] - start; block++)
       see(&s, block_of(p, n, head, block), start + block * BLOCK, BLOCK, a->head);
   }
   for (int64_t r = 0; r < all; r++) {
@@ -257,16 +259,24 @@ static void write_head(const void* data, int64_t item) {
   for (int64_t t = 0; t < tokens; t++) put_token(a, n, t, head);
 }
 
+static int64_t blocks_of(const Attention* a) { return (a->tokens + BLOCK - 1) / BLOCK; }
+
+int64_t laid_floats(const Attention* a) {
+  return a->rows * a->heads * blocks_of(a) * 2 * BLOCK * a->head;
+}
+
+XLA_FFI_Error* attend_rows(const XLA_FFI_CallFrame* frame, const Attention* a, float* laid) {
+  const int64_t heads = a->rows * a->heads, parts = (a->tokens * a->group + ROWS - 1) / ROWS;
+  const Prefill p = {*a, blocks_of(a), parts, laid};
+  const Task task = {lay_chunk, attend_part, heads * p.blocks, heads * parts};
+  return run_task(frame, task, &p, sizeof(p));
+}
+
 XLA_FFI_Error* prefill_attention(const XLA_FFI_CallFrame* frame, const Attention* a) {
-  const int64_t blocks = (a->tokens + BLOCK - 1) / BLOCK, heads = a->rows * a->heads;
-  const int64_t parts = (a->tokens * a->group + ROWS - 1) / ROWS;
-  Prefill p = {*a, blocks, parts, NULL};
-  const int64_t bytes = heads * blocks * 2 * BLOCK * a->head * (int64_t)sizeof(float);
-  p.laid = aligned_alloc(LINE, (size_t)bytes);
-  if (p.laid == NULL) return fail(frame, "a CPU kernel is out of host memory");
-  const Task attend = {lay_chunk, attend_part, heads * blocks, heads * parts};
-  XLA_FFI_Error* error = run_task(frame, attend, &p, sizeof(p));
-  free(p.laid);
+  float* laid = aligned_alloc(LINE, (size_t)laid_floats(a) * sizeof(float));
+  if (laid == NULL) return fail(frame, "a CPU kernel is out of host memory");
+  XLA_FFI_Error* error = attend_rows(frame, a, laid);
+  free(laid);
   if (error != NULL) return error;
-  return run_task(frame, (Task){NULL, write_head, 0, heads}, a, sizeof(*a));
+  return run_task(frame, (Task){NULL, write_head, 0, a->rows * a->heads}, a, sizeof(*a));
 }

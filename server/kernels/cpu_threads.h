@@ -47,28 +47,37 @@ static inline XLA_FFI_Error* fail(const XLA_FFI_CallFrame* frame, const char* me
   return frame->api->XLA_FFI_Error_Create(&args);
 }
 
-/* A float32 attribute of the call; NaN if there is none of that name. */
-static inline float attribute(const XLA_FFI_CallFrame* frame, const char* name) {
+/* An attribute of the call by its name and kind; NULL if there is none. */
+static inline const void* find_attribute(const XLA_FFI_CallFrame* frame, const char* name,
+                                         XLA_FFI_AttrType kind) {
   for (int64_t i = 0; i < frame->attrs.size; i++) {
     const XLA_FFI_ByteSpan* own = frame->attrs.names[i];
-    if (own->len != strlen(name) || memcmp(own->ptr, name, own->len)) continue;
-    const XLA_FFI_Scalar* scalar = frame->attrs.attrs[i];
-    if (scalar->dtype == XLA_FFI_DataType_F32) return *(const float*)scalar->value;
-  }
-  return __builtin_nanf("");
-}
-
-/* `count` floats of an array attribute; NULL if there is none of that name and size. */
-static inline const float* attributes(const XLA_FFI_CallFrame* frame, const char* name,
-                                      int64_t count) {
-  for (int64_t i = 0; i < frame->attrs.size; i++) {
-    const XLA_FFI_ByteSpan* own = frame->attrs.names[i];
-    if (own->len != strlen(name) || memcmp(own->ptr, name, own->len)) continue;
-    if (frame->attrs.types[i] != XLA_FFI_AttrType_ARRAY) return NULL;
-    const XLA_FFI_Array* array = frame->attrs.attrs[i];
-    return array->dtype == XLA_FFI_DataType_F32 && array->size == (size_t)count ? array->data : NULL;
+    if (own->len == strlen(name) && !memcmp(own->ptr, name, own->len))
+      return frame->attrs.types[i] == kind ? frame->attrs.attrs[i] : NULL;
   }
   return NULL;
+}
+
+/* A float32; NaN if there is none of that name. */
+static inline float attribute(const XLA_FFI_CallFrame* frame, const char* name) {
+  const XLA_FFI_Scalar* scalar = find_attribute(frame, name, XLA_FFI_AttrType_SCALAR);
+  if (scalar == NULL || scalar->dtype != XLA_FFI_DataType_F32) return __builtin_nanf("");
+  return *(const float*)scalar->value;
+}
+
+/* An int32; -1 if there is none of that name. */
+static inline int64_t whole_attribute(const XLA_FFI_CallFrame* frame, const char* name) {
+  const XLA_FFI_Scalar* scalar = find_attribute(frame, name, XLA_FFI_AttrType_SCALAR);
+  if (scalar == NULL || scalar->dtype != XLA_FFI_DataType_S32) return -1;
+  return *(const int32_t*)scalar->value;
+}
+
+/* `count` float32; NULL if there are none of that name and number. */
+static inline const float* attributes(const XLA_FFI_CallFrame* frame, const char* name,
+                                      int64_t count) {
+  const XLA_FFI_Array* array = find_attribute(frame, name, XLA_FFI_AttrType_ARRAY);
+  if (array == NULL || array->dtype != XLA_FFI_DataType_F32) return NULL;
+  return array->size == (size_t)count ? array->data : NULL;
 }
 
 static inline int is_array(const XLA_FFI_Buffer* x, XLA_FFI_DataType type, int64_t rank) {

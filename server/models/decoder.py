@@ -16,9 +16,9 @@ from server.models.operations import Operations
 from server.models.parameters import Layer, Norm, Parameters
 from server.models.rope import rotation
 from server.models.spec import ModelSpec
-from server.quant.kv import KV
+from server.quant.kv import Entry
 
-Cache = tuple[KV, ...]
+Cache = tuple[Entry, ...]
 
 
 @jax.tree_util.register_dataclass
@@ -43,12 +43,13 @@ def forward(
     """Reads the batch: the hidden states after the last norm, and the cache with the batch in it.
 
     Each token sees the last `cache length` positions, itself included. `span` is as in `Attention`.
+    Entries that keep nothing (`NoKV`) go with a form of attention that needs none.
     """
     offsets = jnp.arange(batch.tokens.shape[1], dtype=jnp.int32)
     positions = batch.starts[:, None] + offsets
     rows = Rows(batch.starts, batch.lengths, batch.slots, *rotation(spec, positions))
     scores = Scores(spec.head_dim**-0.5, alibi.slopes(spec))
-    attend = operations.attention(rows, cache[0].k.shape[2], span, scores)
+    attend = operations.attention(rows, cache[0].length, span, scores)
     block = _Block(spec, operations, attend, offsets < batch.lengths[:, None])
     x = block.embed(parameters, batch.tokens, positions)
     written = []
@@ -60,7 +61,7 @@ def forward(
     return block.norm(parameters.final_norm, x), tuple(written)
 
 
-def logits(parameters: Parameters, hidden: Float[Array, "N D"]) -> Float[Array, "N V"]:
+def logits(parameters: Parameters, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
     """Scores of the next token, float32."""
     return parameters.head(hidden).astype(jnp.float32)
 
@@ -95,23 +96,26 @@ class _Block:
         return self._masked(self.operations.layer_norm(x, norm.weight, norm.bias, eps))
 
     def attention(
-        self, layer: Layer, entry: KV, x: Float[Array, "N T D"]
-    ) -> tuple[Float[Array, "N T D"], KV]:
+        self, layer: Layer, entry: Entry, x: Float[Array, "N T D"]
+    ) -> tuple[Float[Array, "N T D"], Entry]:
         qkv = layer.qkv(self.norm(layer.attention_norm, x))  # [N,T,K,G+2,H]
-        if layer.qkv_bias is not None:
-            qkv = qkv + layer.qkv_bias.astype(qkv.dtype)
-        out, entry = self.attend(qkv, entry)
+        out, entry = self.attend(self._plus(qkv, layer.qkv_bias), entry)
         out = layer.out(out.reshape(*x.shape[:2], -1))  # [N,T,K,G,H] -> [N,T,KGH]
         return self._plus(out, layer.out_bias), entry
 
     def mlp(self, layer: Layer, x: Float[Array, "N T D"]) -> Float[Array, "N T D"]:
         inner = self._plus(layer.gate_up(self.norm(layer.mlp_norm, x)), layer.gate_up_bias)
-        inner = self.operations.activate(inner, self.spec.activation)  # [N,T,C,P,F/C] -> [N,T,C,F/C]
+        inner = self.operations.activate(
+            inner, self.spec.activation
+        )  # [N,T,C,P,F/C] -> [N,T,C,F/C]
         return self._plus(layer.down(inner.reshape(*x.shape[:2], -1)), layer.down_bias)
 
     def _plus(self, x: jax.Array, bias: jax.Array | None) -> jax.Array:
-        return x if bias is None else self._masked(x + bias.astype(x.dtype))
+        if bias is None:
+            return x
+        # Flat: over all axes XLA's loop on CPU is slower, 2.6 ms and not 1.8 for [512, 16, 3, 128].
+        flat = x.reshape(*x.shape[:2], -1) + bias.astype(x.dtype).ravel()
+        return self._masked(flat).reshape(x.shape)
 
-    def _masked(self, x: jax.Array) -> jax.Array:
-        live = self.live.reshape(*self.live.shape, *(1,) * (x.ndim - 2))
-        return jnp.where(live, x, jnp.zeros_like(x))
+    def _masked(self, x: Float[Array, "N T X"]) -> Float[Array, "N T X"]:
+        return jnp.where(self.live[..., None], x, jnp.zeros_like(x))

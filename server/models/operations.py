@@ -41,7 +41,7 @@ def activate(x: Float[Array, "... P F"], activation: str) -> Float[Array, "... F
     return chosen if x.shape[-2] == 1 else chosen * x[..., 1, :]
 
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "silu": jax.nn.silu,
     "gelu-tanh": partial(jax.nn.gelu, approximate=True),
     "relu": jax.nn.relu,

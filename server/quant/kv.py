@@ -4,7 +4,7 @@ Both kinds are pytrees of arrays whose first three axes are slot, kv head and po
 serves them all. int8 has one scale per (slot, kv head, position), rounded, never 0/0.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,11 @@ class FloatKV:
     k: Float[Array, "B K S H"]
     v: Float[Array, "B K S H"]
 
+    @property
+    def length(self) -> int:
+        """Positions of a slot."""
+        return self.k.shape[2]
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -30,8 +35,22 @@ class Int8KV:
     k_scale: Float[Array, "B K S"]
     v_scale: Float[Array, "B K S"]
 
+    @property
+    def length(self) -> int:
+        """Positions of a slot."""
+        return self.k.shape[2]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class NoKV:
+    """A layer that keeps nothing, for forwards without a cache; a token sees the last `length`."""
+
+    length: int = field(metadata={"static": True})
+
 
 KV = FloatKV | Int8KV
+Entry = KV | NoKV
 
 
 def empty(slots: int, heads: int, length: int, head_dim: int, dtype: jnp.dtype | None) -> KV:

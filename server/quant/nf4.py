@@ -26,7 +26,7 @@ from server.quant.blocks import (
 from server.quant.weight import kernel_rows, unflatten
 
 BLOCK = 64
-# Quantiles at equal steps of probability, 8 below zero and 7 above, over the largest of them;
+# Quantiles at equal steps of probability, 7 below zero and 8 above, over the largest of them;
 # a test derives them.
 TABLE = np.asarray(
     [

@@ -74,7 +74,7 @@ class Nf4Dq:
         blocks, outputs = self.ranks.shape
         output = jnp.arange(outputs, dtype=jnp.int32)
         number = (output * blocks + jnp.arange(blocks, dtype=jnp.int32)[:, None]) // GROUP
-        return jnp.asarray(LEVELS)[self.ranks] * self.spreads[number] + self.mean
+        return jnp.asarray(LEVELS)[self.ranks] * jnp.asarray(self.spreads)[number] + self.mean
 
 
 @jax.tree_util.register_dataclass

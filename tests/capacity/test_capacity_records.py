@@ -53,6 +53,9 @@ def test_cells_that_were_not_measured_are_left_out(tmp_path: Path) -> None:
     refused = write_sweep(tmp_path / "refused", status="refused")
     with pytest.raises(UsageError, match="no measured run"):
         reader().read([refused])
+    doubtful = write_sweep(tmp_path / "doubtful", status="invalid")
+    with pytest.raises(UsageError, match="the client was the limit"):
+        reader().read([doubtful])
     silent = write_sweep(tmp_path / "silent", plan=None)
     with pytest.raises(UsageError, match="did not say what it ran on"):
         reader().read([silent])

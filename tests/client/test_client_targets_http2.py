@@ -1,4 +1,4 @@
-"""Both gRPC transports against a server that writes any HTTP/2 it likes, right or wrong."""
+"""Every gRPC transport against a server that writes any HTTP/2 it likes, right or wrong."""
 
 import asyncio
 import random
@@ -38,7 +38,8 @@ from client.targets.open import make_target
 from client.targets.settings import TargetSettings
 from protos import orchestrator_pb2 as pb
 
-LOOP = {"fast": "uvloop", "grpcio": "asyncio"}
+LOOP = {"fast": "uvloop", "loop": "uvloop", "grpcio": "asyncio"}
+OWN = ("fast", "loop")
 Content = pb.DecodeResponse.StreamContent
 
 
@@ -106,7 +107,7 @@ def broken(*frames: bytes):
 
 DONE = ("completed", "")
 LOST, RESET, MALFORMED = "connection lost", "stream reset", "malformed answer"
-BOTH = {
+ALL = {
     "well": (good, DONE),
     "a token a byte": (
         lambda n: [opening(n), *(data(n, bytes([each])) for each in token(0)), ending(n)], DONE,
@@ -181,6 +182,16 @@ OURS = {
     "half a message": (lambda n: [opening(n), data(n, token(0)[:-2]), ending(n)], MALFORMED),
     # grpc lets it pass.
     "a push": (lambda n: [opening(n), frame(PUSH, END_HEADERS, n, u32(2))], MALFORMED),
+    "more padding than there is room for": (
+        lambda n: [opening(n), frame(DATA, PADDED, n, b"\5" + bytes(4))], MALFORMED,
+    ),
+    "padding without its length": (lambda n: [opening(n), frame(DATA, PADDED, n, b"")], MALFORMED),
+    "a window past its limit": (
+        lambda n: [opening(n), *[frame(WINDOW, 0, n, u32(2**31 - 1))] * 2], MALFORMED,
+    ),
+    "the connection's window past its limit": (
+        lambda n: [opening(n), *[frame(WINDOW, 0, 0, u32(2**31 - 1))] * 2], MALFORMED,
+    ),
     # grpc knows no padding.
     "padded": (
         lambda n: [
@@ -202,10 +213,10 @@ OURS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("transport", ["fast", "grpcio"])
-@pytest.mark.parametrize("name", BOTH)
-def test_both_tell_what_a_server_did(transport, name):
-    answer, expected = BOTH[name]
+@pytest.mark.parametrize("transport", LOOP)
+@pytest.mark.parametrize("name", ALL)
+def test_all_tell_what_a_server_did(transport, name):
+    answer, expected = ALL[name]
     record = run(asked(transport, answer), LOOP[transport])
     assert summary(record)[:2] == expected, record.detail
     if expected == DONE:
@@ -214,15 +225,16 @@ def test_both_tell_what_a_server_did(transport, name):
 
 @pytest.mark.parametrize("name", OURS)
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_ours_tells_more(name, loop):
+@pytest.mark.parametrize("transport", OWN)
+def test_ours_tells_more(name, loop, transport):
     answer, cause = OURS[name]
-    record = run(asked("fast", answer), loop)
+    record = run(asked(transport, answer), loop)
     assert record.cause == cause, record.detail
     if not cause:
         assert record.token_ids == (0,)
 
 
-@pytest.mark.parametrize("transport", ["fast", "grpcio"])
+@pytest.mark.parametrize("transport", LOOP)
 def test_a_status_that_is_no_text_is_shown_all_the_same(transport):
     fields = [(b"grpc-status", b"13"), (b"grpc-message", b"\xff bad")]
     last = block(fields)
@@ -237,7 +249,7 @@ def test_a_status_that_is_no_text_is_shown_all_the_same(transport):
     assert record.detail.endswith(" bad")
 
 
-@pytest.mark.parametrize("transport", ["fast", "grpcio"])
+@pytest.mark.parametrize("transport", LOOP)
 def test_a_server_without_room_for_headers_in_memory(transport):
     """It must be told, in the first headers, that nothing is kept; a strict server insists."""
     heard: list[bool] = []
@@ -251,7 +263,8 @@ def test_a_server_without_room_for_headers_in_memory(transport):
     assert summary(record)[:2] == DONE
 
 
-def test_a_ping_is_answered_and_windows_of_the_server_are_kept():
+@pytest.mark.parametrize("transport", OWN)
+def test_a_ping_is_answered_and_windows_of_the_server_are_kept(transport):
     """A server that opens its window a little at a time gets every byte, and never one too many."""
     answered, received = [], bytearray()
 
@@ -281,9 +294,9 @@ def test_a_ping_is_answered_and_windows_of_the_server_are_kept():
         server = await asyncio.start_server(serve, "localhost", 0)
         port = server.sockets[0].getsockname()[1]
         asked = [prompt("p" * 100_000)]
-        (record,) = await asking(settings_for("fast", port), asked)
+        (record,) = await asking(settings_for(transport, port), asked)
         server.close()
-        return record, make_target(settings_for("fast", port)).build(asked[0])
+        return record, make_target(settings_for(transport, port)).build(asked[0])
 
     record, request = run(asked_slowly())
     assert record.cause == ""
@@ -291,12 +304,13 @@ def test_a_ping_is_answered_and_windows_of_the_server_are_kept():
     assert answered == [b"12345678"]
 
 
-def test_connections_that_are_gone_are_not_kept():
+@pytest.mark.parametrize("transport", OWN)
+def test_connections_that_are_gone_are_not_kept(transport):
     """Each answer closes its connection; nothing of them is left, and nothing is lost."""
 
     async def several():
         async with answering(lambda n: [*good(n), None]) as port:
-            target = make_target(settings_for("fast", port))
+            target = make_target(settings_for(transport, port))
             await target.open(lambda reason: None)
             causes = []
             for _ in range(20):
@@ -315,10 +329,11 @@ def test_connections_that_are_gone_are_not_kept():
     assert after == 0
 
 
-def test_a_connection_the_server_leaves_is_closed_when_its_last_call_has_ended():
+@pytest.mark.parametrize("transport", OWN)
+def test_a_connection_the_server_leaves_is_closed_when_its_last_call_has_ended(transport):
     async def leaving():
         async with answering(lambda n: [frame(GOAWAY, 0, 0, u32(n, 0)), *good(n)]) as port:
-            target = make_target(settings_for("fast", port))
+            target = make_target(settings_for(transport, port))
             await target.open(lambda reason: None)
             causes = []
             for _ in range(3):
@@ -334,7 +349,7 @@ def test_a_connection_the_server_leaves_is_closed_when_its_last_call_has_ended()
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\xff" * 50])
-@pytest.mark.parametrize("transport", ["fast", "grpcio"])
+@pytest.mark.parametrize("transport", LOOP)
 def test_a_health_check_that_makes_no_sense_is_not_ready(transport, garbage):
     async def opened():
         async with answering(
@@ -366,12 +381,13 @@ def _frames(made: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_whatever_comes_every_call_ends_and_nothing_escapes(loop):
+@pytest.mark.parametrize("transport", OWN)
+def test_whatever_comes_every_call_ends_and_nothing_escapes(loop, transport):
     made = random.Random(20)
 
     async def many():
         async with answering(lambda n: [_frames(made), *([None] * (made.random() < 0.7))]) as port:
-            settings = settings_for("fast", port, request_timeout=0.15, connect_timeout=1.0)
+            settings = settings_for(transport, port, request_timeout=0.15, connect_timeout=1.0)
             target = make_target(settings)
             exchanges = []
             for _ in range(25):

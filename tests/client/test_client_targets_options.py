@@ -9,6 +9,7 @@ from client_rig import HTTP_SERVER, conversation, serving
 from client.errors import UsageError
 from client.options import parse_options
 from client.targets.settings import TargetSettings
+from native.build import CannotBuildError
 
 
 def target(*arguments: str) -> TargetSettings:
@@ -127,6 +128,29 @@ def test_an_endpoint_goes_behind_a_base_url():
 )
 def test_bad_input_is_one_line(capsys, arguments, message):
     assert message in refused(capsys, *arguments)
+
+
+def no_library(cache_dir, compiler=None):
+    raise CannotBuildError("no C compiler")
+
+
+@pytest.mark.parametrize("backend", ["jetstream", "openai"])
+def test_the_loop_reads_where_a_thread_cannot(monkeypatch, backend):
+    options = ("--backend", backend)
+    assert target(*options, "--tls").transport == "loop"
+    assert target(*options, "--transport", "loop").transport == "loop"
+    monkeypatch.setattr("client.targets.reading.load_library", no_library)
+    assert target(*options).transport == "loop"
+
+
+def test_a_machine_other_than_the_one_that_chose_says_that_the_loop_reads(monkeypatch):
+    from client.targets.reading import open_reading
+
+    monkeypatch.setattr("client.targets.reading.load_library", no_library)
+    reading, reason = open_reading(TargetSettings(transport="fast"))
+    assert reading is None
+    assert reason == "Python's event loop reads, not a thread in C: no C compiler"
+    assert open_reading(TargetSettings(transport="grpcio")) == (None, "")
 
 
 def test_a_file_that_holds_no_certificate_is_bad_input(tmp_path):

@@ -15,6 +15,7 @@ CERTIFICATE, KEY = CERTIFICATES / "certificate.pem", CERTIFICATES / "key.pem"
 # (kind, transport, loop)
 TARGETS = [
     ("jetstream", "fast", "uvloop"),
+    ("jetstream", "loop", "uvloop"),
     ("jetstream", "grpcio", "asyncio"),
     ("openai", "fast", "uvloop"),
     ("openai-chat", "fast", "asyncio"),

@@ -175,7 +175,8 @@ def test_layer_norm_matches_the_plain_form(rows: int, width: int) -> None:
     expected = (wide - wide.mean(-1, keepdims=True)) / np.sqrt(variance + 1e-5) * weight + bias
     np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
     twin = operations.layer_norm(jnp.asarray(x), weight, bias, 1e-5)
-    np.testing.assert_allclose(got, twin, rtol=2e-5, atol=2e-5)
+    # The mean of a constant row is off by rounding in the twin, and 1 / sqrt(eps) is 300.
+    np.testing.assert_allclose(got[2:], twin[2:], rtol=2e-5, atol=2e-5)
     assert np.all(got[:2] == bias) or rows == 1
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from server.models.spec import ModelSpec
 from tests.models.tiny import Tensors
 
-
 LLAMA = {
     "start": "model.",
     "embedding": "embed_tokens",

@@ -58,7 +58,10 @@ def test_every_model_is_checked() -> None:
         tiny_spec(),
         tiny_spec(tied=True),
         tiny_spec(heads=6, kv_heads=3, hidden=60),
-        *(tiny_spec(family, **({"kv_heads": 4} if family == "bloom" else {})) for family in FAMILIES),
+        *(
+            tiny_spec(family, **({"kv_heads": 4} if family == "bloom" else {}))
+            for family in FAMILIES
+        ),
     ],
     ids=["untied", "tied", "uneven", *FAMILIES],
 )

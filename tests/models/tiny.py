@@ -143,15 +143,18 @@ class Model:
 def load(
     source: Source,
     *,
-    weights: bool = False,
+    weights: bool | str = False,
     cache: bool = False,
     backend: Backend | None = None,
     devices: int = 1,
     sharding: str = "model",
 ) -> Model:
-    """A model in plain XLA unless `backend` says otherwise; `weights` and `cache`: int8 or not."""
+    """A model in plain XLA unless `backend` says otherwise.
+
+    `weights` is a scheme, or whether it is int8; `cache` whether it is int8.
+    """
     spec = source.spec
-    scheme = "int8" if weights else "none"
+    scheme = weights if isinstance(weights, str) else "int8" if weights else "none"
     config = EngineConfig(slots=1, weights=scheme, quantize_kv_cache=cache)
     backend = backend or cpu_backend(config, kernel=False)
     mesh = meshes.make_mesh(jax.devices()[:devices], sharding)

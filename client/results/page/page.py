@@ -13,6 +13,7 @@ from client.results.page.chart import Chart
 from client.results.page.definitions import OUTCOMES, SCALARS, known_latencies, present
 from client.results.page.distributions import itl_charts, ttft_charts
 from client.results.page.headline import headline
+from client.results.page.offline_charts import offline_charts
 from client.results.page.over_time import over_time
 from client.results.page.rates import curve_of, curves_of_runs, rate_charts
 from client.results.page.sources import RunSource, Sources
@@ -22,6 +23,7 @@ from client.results.page.tables import (
     curve_table,
     figures_tables,
     machine_table,
+    offline_table,
     outcomes_table,
     settings_table,
     stalls_table,
@@ -88,8 +90,13 @@ def _sections(sources: Sources) -> list[Section]:
         found.append(Section(f"sweep-{place}", "Sweep", charts, [sweep_table(sweep)]))
     if runs:
         found.append(Section("outcomes", "Outcomes and failures", tables=[outcomes_table(runs)]))
+    for place, offline in enumerate(sources.offlines):
+        charts = offline_charts(place, offline, sources.qualities)
+        found.append(Section(f"offline-{place}", "Engines", charts, [offline_table(offline)]))
     settings = [settings_table(runs)] if runs else []
-    settings += [machine_table(each) for each in (*sources.curves, *sources.sweeps)]
+    settings += [
+        machine_table(each) for each in (*sources.curves, *sources.sweeps, *sources.offlines)
+    ]
     return [*found, Section("settings", "Settings and host", tables=settings, folded=True)]
 
 

@@ -1,4 +1,4 @@
-"""The files a page is made of: records of runs, of rate curves and of sweeps."""
+"""The files a page is made of: records of runs, rate curves, sweeps, engines and quality."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,11 +13,15 @@ from client.results.report import FORMAT as RUN_FORMAT
 
 CURVE_FORMAT = "loadstone-curve-1"
 SWEEP_FORMAT = "loadstone-sweep-1"
+OFFLINE_FORMAT = "loadstone-offline-1"
+QUALITY_FORMAT = "loadstone-quality-1"
 # One colour and dash each; with more lines nobody can tell them apart.
 MOST_RUNS = 24
-_ALIKE = ("sweep", "curve")
+_ALIKE = ("sweep", "curve", "offline")
 # What a folder is searched for.
-_NAMES = ("loadstone-*.json", "sweep.json", "curve.json")
+_NAMES = ("loadstone-*.json", "sweep.json", "curve.json", "offline.json")
+# Those that come without rows.
+_OTHERS = (CURVE_FORMAT, SWEEP_FORMAT, OFFLINE_FORMAT, QUALITY_FORMAT)
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class RunSource:
 
 @dataclass(frozen=True)
 class RecordSource:
-    """A record that comes without rows: a curve or a sweep."""
+    """A record that comes without rows, such as a sweep."""
 
     path: Path
     record: Mapping[str, Any]
@@ -56,6 +60,8 @@ class Sources:
     runs: tuple[RunSource, ...]
     curves: tuple[RecordSource, ...]
     sweeps: tuple[RecordSource, ...]
+    offlines: tuple[RecordSource, ...] = ()
+    qualities: tuple[RecordSource, ...] = ()
 
 
 def read_sources(paths: Sequence[Path]) -> Sources:
@@ -64,7 +70,7 @@ def read_sources(paths: Sequence[Path]) -> Sources:
     Raises `UsageError` naming the file that is absent, no record, or one too many.
     """
     runs: list[RunSource] = []
-    others: dict[str, list[RecordSource]] = {CURVE_FORMAT: [], SWEEP_FORMAT: []}
+    others: dict[str, list[RecordSource]] = {name: [] for name in _OTHERS}
     for path in _files(paths):
         record = _read_record(path)
         if record["format"] == RUN_FORMAT:
@@ -73,7 +79,7 @@ def read_sources(paths: Sequence[Path]) -> Sources:
             others[record["format"]].append(RecordSource(path, record))
     if len(runs) > MOST_RUNS:
         raise UsageError(f"{len(runs)} runs; a page holds {MOST_RUNS} at most: name fewer")
-    return Sources(_labelled(runs), tuple(others[CURVE_FORMAT]), tuple(others[SWEEP_FORMAT]))
+    return Sources(_labelled(runs), *(tuple(others[name]) for name in _OTHERS))
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
@@ -104,7 +110,7 @@ def _read_record(path: Path) -> Mapping[str, Any]:
         record = json.loads(content, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not JSON: {error}") from error
-    known = (RUN_FORMAT, CURVE_FORMAT, SWEEP_FORMAT)
+    known = (RUN_FORMAT, *_OTHERS)
     given = record.get("format") if isinstance(record, Mapping) else None
     if given not in known:
         said = "has no format" if given is None else f"has the format {text(given)[:60]!r}"
@@ -114,7 +120,8 @@ def _read_record(path: Path) -> Mapping[str, Any]:
 
 
 def _check(path: Path, record: Mapping[str, Any]) -> None:
-    for kind, name in ((CURVE_FORMAT, "points"), (SWEEP_FORMAT, "cells")):
+    lists = ((CURVE_FORMAT, "points"), (SWEEP_FORMAT, "cells"), (OFFLINE_FORMAT, "cells"))
+    for kind, name in lists:
         if record["format"] == kind and not all(map(as_mapping, as_list(record.get(name)))):
             raise UsageError(f"{path}: {name} is a list of objects in a {kind}")
 

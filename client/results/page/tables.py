@@ -15,6 +15,7 @@ from client.results.page.definitions import (
     present,
 )
 from client.results.page.distributions import stalls_of
+from client.results.page.offline_charts import offline_rows, speed_name
 from client.results.page.rates import RateCurve
 from client.results.page.sources import RecordSource, RunSource
 from client.results.page.sweep_map import cells_of, speed
@@ -144,6 +145,14 @@ def sweep_table(source: RecordSource) -> Table:
     head = ("batch", "cache", "weights", "sharded by", "rolling", "status",
             *(figure.label for figure in shown), "of roofline", "reason")  # fmt: skip
     return Table(f"Cells: {source.label}", head, rows)
+
+
+def offline_table(source: RecordSource) -> Table:
+    """One row a point, in the order they were measured in."""
+    head = ("model", "engine", "batch", "context", "round", "status", speed_name(source)[1],
+            "of roofline", "peak GiB", "reason")  # fmt: skip
+    rows = tuple(tuple(Cell(value) for value in row) for row in offline_rows(source))
+    return Table(f"Points: {source.label}", head, rows)
 
 
 def machine_table(source: RecordSource) -> Table:

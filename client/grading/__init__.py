@@ -1,0 +1,1 @@
+"""What a model loses by how it is stored: perplexity, passed programs, and speed beside them."""
