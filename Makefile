@@ -30,7 +30,7 @@ SERVER_OPTIONS = --model $(MODEL) --quantize $(QUANT) --load-format $(LOAD_FORMA
 	$(if $(BATCH_SIZE),--batch-size $(BATCH_SIZE)) $(if $(PLATFORM),--platform $(PLATFORM))
 
 .PHONY: help benchmark serve test test-slow test-gpu test-tpu-compile test-peers lint format protos \
-	sweep quality calibrate benchmark-clients benchmark-peers constraints clean
+	sweep offline quality calibrate benchmark-clients benchmark-peers constraints clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -47,10 +47,10 @@ serve: $(VENV)/.ready ## Serve a model, e.g. MODEL=llama2-7b QUANT=int8 CHECKPOI
 		$(if $(HTTP_PORT),--http-port $(HTTP_PORT)) \
 		$(if $(METRICS_PORT),--metrics-port $(METRICS_PORT)) $(ARGS)
 
-# The client's tests wait more than they work: two at a time. The engine's want all cores.
+# Two processes: the client's tests wait more than they work, the others compile on one core each.
 test: $(VENV)/.ready ## The fast tests
 	$(BIN)/python -m pytest tests/client --numprocesses 2 --dist loadfile $(ARGS) || test $$? -eq 5
-	$(BIN)/python -m pytest --ignore tests/client $(ARGS) || test $$? -eq 5
+	$(BIN)/python -m pytest --ignore tests/client --numprocesses 2 --dist loadfile $(ARGS) || test $$? -eq 5
 
 test-slow: $(VENV)/.ready ## Tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -86,6 +86,9 @@ quality: $(VENV)/.ready ## Perplexity and passed programs for each quantization,
 
 calibrate: $(VENV)/.ready ## How far off this client is on this host
 	$(BIN)/python -m client.calibrate $(ARGS)
+
+offline: $(VENV)/.ready .venv-peers/.ready ## Engines side by side without a server, e.g. ARGS='--preset generate --size small'
+	$(BIN)/python -m client.offline --transformers-python .venv-peers/bin/python $(ARGS)
 
 benchmark-clients: $(VENV)/.ready .venv-clients/.ready .venv-aiperf/.ready .venv-vllm/.ready ## Error and cost of our client beside others'
 	$(BIN)/python -m benchmarks.clients $(ARGS)

@@ -54,13 +54,20 @@ class TorchXla(Transformers):
         places = torch.arange(longest, device=self._device)
         first_row: list[int] = []
         stamps: list[float] = []
-        with torch.inference_mode():
+        with self._without_gradients():
             for _ in range(new):
                 tokens = self._step(tokens, mask, places, cache)
                 first_row.append(int(tokens.cpu()[0, 0]))
                 stamps.append(perf_counter())
                 places = places[-1:] + 1
         return Made(stamps, first_row)
+
+    def advance(self, window: Any) -> Any:
+        """See `Engine`."""
+        shifted = super().advance(window)
+        # Else the next pass would hold the shifting of all passes before it.
+        self._xla.sync()
+        return shifted
 
     def reset_peak(self) -> bool:
         """See `Engine`."""
@@ -76,6 +83,10 @@ class TorchXla(Transformers):
     def device_kind(self) -> str:
         """Such as cpu or TPU."""
         return str(self._xla.runtime.device_type()).lower()
+
+    def _without_gradients(self) -> Any:
+        # XLA's tensors have no inference mode: "Cannot set version_counter for inference tensor".
+        return self._torch.no_grad()
 
     def _step(self, tokens: Any, mask: Any, places: Any, cache: Any) -> Any:
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, places]

@@ -131,7 +131,7 @@ class Transformers:
             stamps.append(perf_counter())
             return scores
 
-        with torch.inference_mode():
+        with self._without_gradients():
             made = self._model.generate(
                 torch.tensor(ids, device=self._device),
                 attention_mask=torch.tensor(mask, device=self._device),
@@ -153,7 +153,7 @@ class Transformers:
     def advance(self, window: Any) -> Any:
         """See `Engine`. Only the last position goes through the head, as in `generate`."""
         torch = self._torch
-        with torch.inference_mode():
+        with self._without_gradients():
             scores = self._model(input_ids=window, use_cache=False, logits_to_keep=1).logits
             following = scores[:, -1:].argmax(-1)
             shifted = torch.cat([window[:, 1:], following], dim=1)
@@ -162,7 +162,7 @@ class Transformers:
 
     def loss(self, window: Any) -> float:
         """See `Engine`."""
-        with self._torch.inference_mode():
+        with self._without_gradients():
             return float(self._model(input_ids=window, labels=window, use_cache=False).loss)
 
     @property
@@ -179,6 +179,9 @@ class Transformers:
     def peak_bytes(self) -> int | None:
         """See `Engine`."""
         return self._torch.cuda.max_memory_allocated() if self._device == "cuda" else None
+
+    def _without_gradients(self) -> Any:
+        return self._torch.inference_mode()
 
     def _wait(self) -> None:
         if self._device == "cuda":

@@ -89,10 +89,12 @@ def sit(program: str, task: Task, jail: Jail) -> Sitting:
         course = _hold(program, task, jail, token, pipes, of_candidate.writer)
         pipes.close(of_candidate.writer)
         said, _ = read_to_end(of_candidate.reader, _END_SECONDS, _MOST_STATUS_BYTES)
-    state = _state(said, "candidate")
     _state(course.said, "examiner")
+    # First: tests that do not load end the exam before the candidate may have come to sit.
+    verdict = _verdict(course, token, task)
+    state = _state(said, "candidate")
     return Sitting(
-        verdict=_verdict(course, token, task),
+        verdict=verdict,
         held=tuple(state["held"]),
         given_up=tuple((means, reason) for means, reason in state["given_up"]),
     )

@@ -264,9 +264,9 @@ def test_a_call_that_was_given_up_is_read_no_more_and_others_go_on():
         server = Server()
         first, second = server.call(), server.call()
         streams = list(server.connection.streams.values())
-        waiting = asyncio.create_task(server.connection.wait(streams[0], 0.02, "too late"))
         server.there.sendall(data(1, b"a") + data(3, b"b"))
-        await waiting
+        await until(lambda: first.tokens + second.tokens == 2)
+        await server.connection.wait(streams[0], 0.0, "too late")
         for _ in range(5):
             server.there.sendall(data(1, b"late") + data(3, b"b"))
             await asyncio.sleep(0.002)

@@ -97,7 +97,9 @@ def test_every_scheme(scheme: str, devices: int) -> None:
     tokens = tokens_of(2, 24)
     exact = expected_logits(TENSORS["many"], tokens)[:, -1]
     rough = opened("many", devices, weights=scheme).next_logits(tokens)
-    assert np.corrcoef(exact.ravel(), rough.ravel())[0, 1] > 0.9
+    # Steps of int4 are a seventh of a block's largest value, twice those of NF4 in the middle.
+    bound = 0.8 if scheme == "int4" else 0.9
+    assert np.corrcoef(exact.ravel(), rough.ravel())[0, 1] > bound
 
 
 def test_one_token_and_longer_than_the_window() -> None:

@@ -14,6 +14,7 @@ from server.engine import mesh as meshes
 from server.models.families import ARCHITECTURES, FAMILIES
 from server.models.spec import ModelSpec
 from server.quant.dense import DenseForm
+from server.quant.weight import Forms
 from server.weights.dummy import dummy_parameters, dummy_shapes
 from server.weights.load import load_parameters
 from server.weights.safetensors import SafetensorsSource
@@ -177,7 +178,7 @@ def test_dummy_parameters_are_shaped_as_loaded_ones(family: str) -> None:
     more = {"kv_heads": 4} if family in ("opt", "bloom") else {}
     spec: ModelSpec = tiny_spec(family, layers=1, max_positions=40, **more)
     mesh = meshes.make_mesh(jax.devices()[:2], "model")
-    form, compute = DenseForm(np.float32), np.float32
+    form, compute = Forms(DenseForm(np.float32), DenseForm(np.float32)), np.float32
     places, blocks = meshes.parameter_shardings(spec, form, mesh), meshes.mlp_blocks(spec, mesh)
     dummy = dummy_parameters(spec, form, compute, places, blocks)
     loaded = load_parameters(random_tensors(spec), spec, form, compute, places, blocks)
