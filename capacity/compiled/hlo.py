@@ -135,7 +135,8 @@ def parse(text: str) -> Module:
 
 
 def _blocks(text: str) -> Iterator[tuple[str, bool, list[str]]]:
-    name, is_entry, lines = "", False, []
+    name, is_entry = "", False
+    lines: list[str] = []
     for line in text.splitlines():
         if (start := _COMPUTATION.match(line)) is not None:
             name, is_entry, lines = start["name"], bool(start["entry"]), []

@@ -226,8 +226,8 @@ def _written(
     roots = inner.root.operands if inner.root.opcode == "tuple" else (inner.root.name,)
     for shape, name in zip(each.shapes, roots, strict=False):
         if _far(shape):
-            update = _update(inner, name)
-            yield shape.bytes if update is None else min(shape.bytes, update)
+            part = _update(inner, name)
+            yield shape.bytes if part is None else min(shape.bytes, part)
 
 
 def _update(inner: Computation, name: str) -> int | None:

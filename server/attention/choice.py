@@ -76,9 +76,9 @@ class Implementation:
 def attention(implementation: str, case: Case, mesh: Mesh, plain: PlainAttention) -> Choice:
     """The first of `ORDER[implementation]` that can serve the case.
 
-    With `case.scores` a form that keeps keys and values in the cache (`FloatKV`, `Int8KV`):
-    `plain`, which says how single tokens attend and how the cache is read and written, with its own
-    way for chunks, or all its own; without, one that keeps nothing (`NoKV`). ValueError names the implementations there are.
+    With `case.scores` a form that keeps keys and values in the cache (`FloatKV`, `Int8KV`): all its
+    own, or `plain` (how single tokens attend, how the cache is read and written) with its own way
+    for chunks. Without, one that keeps nothing (`NoKV`). ValueError names the implementations.
     """
     if implementation not in ORDER:
         raise ValueError(f"attention is {implementation!r}; allowed: {', '.join(IMPLEMENTATIONS)}")

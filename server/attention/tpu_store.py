@@ -76,7 +76,7 @@ class TpuStore:
         axes = tuple(3 if turned and each.ndim == 4 else 2 for each in old)
         blocks = [_block(each, axis) for each, axis in zip(old, axes, strict=True)]
         written = pl.pallas_call(
-            partial(_put, axes),
+            partial(_put, axes, cache.length),
             out_shape=[jax.ShapeDtypeStruct(each.shape, each.dtype) for each in old],
             grid_spec=pltpu.PrefetchScalarGridSpec(
                 num_scalar_prefetch=1,
@@ -101,18 +101,19 @@ class TpuStore:
         return jax.shard_map(work, mesh=self.mesh, in_specs=given, out_specs=made, check_vma=False)
 
 
-def _put(axes: tuple[int, ...], index: Any, *refs: Any) -> None:
+def _put(axes: tuple[int, ...], length: int, index: Any, *refs: Any) -> None:
     """One slot: its token into the block around it. refs: tokens, blocks as they are, as they are
-    to be; axes: where these have their positions; `index` of each slot."""
+    to be; axes: where these have their `length` positions; `index` of each slot."""
     count = len(axes)
     at = index[pl.program_id(0)]
+    near = jnp.minimum(at, length - 1)
     groups = (refs[:count], refs[count : 2 * count], refs[2 * count :])
     for axis, new, old, out in zip(axes, *groups, strict=True):
         block = old[...]
         # Codes are chosen as int32: the TPU selects no narrower integers.
         wide = jnp.int32 if block.dtype == jnp.int8 else jnp.float32
         here = lax.broadcasted_iota(jnp.int32, block.shape, axis)
-        here = here + at // block.shape[axis] * block.shape[axis]
+        here = here + near // block.shape[axis] * block.shape[axis]
         fresh = jnp.broadcast_to(new[...].astype(wide), block.shape)
         out[...] = jnp.where(here == at, fresh, block.astype(wide)).astype(block.dtype)
 

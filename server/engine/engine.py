@@ -1,5 +1,6 @@
 """The engine: slots on a device, behind `server.engine.protocol.Engine`."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
