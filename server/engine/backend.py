@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from server.attention.decode import attend_einsum, attend_padded, attend_reduce
 from server.attention.kernel import attend_in_kernel
 from server.attention.plain import PlainAttention
 from server.engine import memory
+from server.engine import mesh as meshes
 from server.engine.config import EngineConfig
 from server.kernels import build, cpu
 from server.models.operations import Operations
@@ -94,7 +96,7 @@ def choose_backend(
     case = replace(case, int8_cache=config.quantize_kv_cache, scores=scores)
     chosen = choice.attention(config.attention, case, mesh, _plain(mesh))
     report(f"attention: {chosen}")
-    return _with_attention(backend, chosen)
+    return _with_attention(backend, chosen, mesh)
 
 
 def choose_uncached(
@@ -109,7 +111,7 @@ def choose_uncached(
     case = attention_case(spec, mesh, backend.compute, no_kernel)
     chosen = choice.attention(config.attention, case, mesh, _plain(mesh))
     report(f"attention: {chosen}")
-    return _with_attention(backend, chosen), chosen.name
+    return _with_attention(backend, chosen, mesh), chosen.name
 
 
 def cpu_backend(config: EngineConfig, *, kernel: bool) -> Backend:
@@ -146,8 +148,12 @@ def _without_attention(
     return cpu_backend(config, kernel=not no_kernel), no_kernel
 
 
-def _with_attention(backend: Backend, chosen: Choice) -> Backend:
-    operations = replace(backend.operations, attention=chosen.form)
+def _with_attention(backend: Backend, chosen: Choice, mesh: Mesh) -> Backend:
+    operations = replace(
+        backend.operations,
+        attention=chosen.form,
+        residual=partial(meshes.whole_hidden, mesh),
+    )
     return replace(
         backend,
         operations=operations,
