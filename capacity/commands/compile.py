@@ -69,7 +69,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--batch-step", type=int, default=8, help="batches are its multiples (default: %(default)s)"
     )
     search.add_argument(
-        "--compiles", type=int, default=6, help="the most batches to try (default: %(default)s)"
+        "--compiles",
+        type=int,
+        default=6,
+        help="the most batches to try; with --page, 0 tries the published alone "
+        "(default: %(default)s)",
     )
     how = parser.add_argument_group("how")
     how.add_argument(
@@ -88,9 +92,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Prints what the compiler says; status 1 when it refuses what was asked."""
-    for name in ("batch_step", "compiles"):
-        if getattr(given, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')}: 1 or more; got {getattr(given, name)}")
+    least = {"batch_step": 1, "compiles": 0 if given.page is not None else 1}
+    for name, low in least.items():
+        if (got := getattr(given, name)) < low:
+            raise UsageError(f"--{name.replace('_', '-')}: {low} or more; got {got}")
     if not given.time_limit > 0:
         raise UsageError(f"--time-limit: seconds above 0; got {given.time_limit:g}")
     if given.page is not None:

@@ -72,6 +72,15 @@ class Instruction:
         return tuple(name for name in both if name)
 
     @property
+    def in_place(self) -> dict[int, int]:
+        """Results that lie where an operand lay: result -> operand. For one that is no tuple, 0."""
+        start = self.attributes.find("output_to_operand_aliasing={")
+        if start < 0:
+            return {}
+        text = self.attributes[start : self.attributes.find("}}", start)]
+        return {int(n or 0): int(m) for n, m in re.findall(r"\{(\d*)\}:\s*\((\d+),", text)}
+
+    @property
     def cycles(self) -> int | None:
         """The TPU compiler's own estimate; other compilers give none."""
         found = re.search(r'"estimated_cycles":"(\d+)"', self.attributes)

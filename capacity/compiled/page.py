@@ -55,12 +55,15 @@ def compile_rows(
     most: int,
     ask: Callable[[Ask], Answer],
 ) -> Iterator[CompiledRow]:
-    """Each setting as published, then the largest batch, by at most `most` further compiles."""
+    """Each setting as published, then the largest batch, by at most `most` further compiles; with
+    0 the published batch stands for it."""
     for setting in settings:
         target = target_of(setting.slice)
         as_asked = ask_of(setting, programs, target)
         answer = ask(as_asked)
-        best = find_largest(setting, as_asked, step, most, ask)
+        best = _as_published(setting, answer)
+        if most:
+            best = find_largest(setting, as_asked, step, most, ask)
         yield CompiledRow(
             setting,
             answer,
@@ -70,6 +73,11 @@ def compile_rows(
             _reached(best.answer, best.slots, setting.weights, setting.slice, lengths, False),
             _reached(best.answer, best.slots, setting.weights, setting.slice, lengths, True),
         )
+
+
+def _as_published(setting: Setting, answer: Answer) -> Largest:
+    slots = setting.slots
+    return Largest(slots if answer.fits else 0, answer, False, (slots,))
 
 
 def find_largest(

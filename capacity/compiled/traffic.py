@@ -181,6 +181,8 @@ def _read(
     size = sum(shape.bytes for shape in shapes if _far(shape))
     if size == 0:
         return 0
+    if each.opcode == "custom-call" and number in each.in_place.values():
+        return 0
     if inner is not None:
         parameter = inner.parameter(number)
         return min(size, _used(inner, parameter)) if parameter is not None else size
@@ -201,7 +203,7 @@ def _used(inner: Computation, value: Instruction) -> int:
             used += sum(shape.bytes for shape in user.shapes)
         elif user.opcode in _UPDATES and first:
             continue
-        elif user.opcode in _VIEWS:
+        elif user.opcode in _VIEWS or user.in_place:
             used += min(whole, _used(inner, user)) if not user.root else whole
         else:
             return whole
@@ -221,7 +223,8 @@ def _written(
             update = _shapes_of(computation, each.operands[_UPDATES[each.opcode]])
             yield sum(shape.bytes for shape in update if _far(each.shapes[0]))
             return
-        yield from (shape.bytes for shape in each.shapes if _far(shape))
+        kept = each.in_place if each.opcode == "custom-call" else {}
+        yield from (s.bytes for n, s in enumerate(each.shapes) if _far(s) and n not in kept)
         return
     roots = inner.root.operands if inner.root.opcode == "tuple" else (inner.root.name,)
     for shape, name in zip(each.shapes, roots, strict=False):

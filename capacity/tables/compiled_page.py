@@ -5,6 +5,7 @@ from typing import Any
 
 from capacity.compiled.page import CompiledRow
 from capacity.compiled.roofline import Throughput
+from capacity.compiled.search import Largest
 from capacity.published.rows import PublishedRow
 from capacity.tables.compiled import findings, mib, refused
 from capacity.tables.markdown import fixed, table
@@ -69,7 +70,7 @@ def _memory(pairs: Pairs) -> list[str]:
         rows.append([
             _name(published), f"{row.setting.slots:,}", mib(answer.memory),
             *(mib(size) if answer.programs else "-" for size in inner), mib(answer.limit),
-            "yes" if answer.fits else "no", f"{best.slots:,}{more}" if best.slots else "none",
+            "yes" if answer.fits else "no", f"{best.slots:,}{more}" if best.slots else _no(best),
             mib(best.answer.memory) if best.slots else "-",
         ])  # fmt: skip
     return table(headers, rows)
@@ -86,10 +87,14 @@ def _rates(pairs: Pairs) -> list[str]:
         rows.append([
             _name(published), f"{row.setting.slots:,}", fixed(printed, 0), fixed(reached, 0),
             fixed(_served(row.expected), 0), "-" if reached is None else f"{printed / reached:.0%}",
-            f"{row.largest.slots:,}" if row.largest.slots else "none",
+            f"{row.largest.slots:,}" if row.largest.slots else _no(row.largest),
             fixed(_served(row.floor_best), 0), fixed(_served(row.expected_best), 0),
         ])  # fmt: skip
     return table(headers, rows)
+
+
+def _no(best: Largest) -> str:
+    return "none" if best.exact else "not found"
 
 
 def _said(row: CompiledRow) -> list[str]:

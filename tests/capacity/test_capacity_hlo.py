@@ -190,3 +190,47 @@ def test_collectives_by_what_a_chip_gives() -> None:
         "all-reduce": Collective(1, 128),
         "all-gather": Collective(2, 2 * 1024),
     }
+
+
+def test_what_a_kernel_changes_in_place_is_not_counted() -> None:
+    found = traffic(
+        parse(
+            program(
+                "  %cache = s8[1048576]{0} parameter(0)\n"
+                "  %new = s8[16]{0} parameter(1)\n"
+                "  ROOT %k = (s8[1048576]{0}, s8[8]{0}) custom-call(%new, %cache), "
+                'custom_call_target="tpu_custom_call", '
+                "output_to_operand_aliasing={{0}: (1, {})}"
+            )
+        )
+    )
+    assert (found.read, found.written) == (16, 8)
+
+
+RELAID = """%view (x: s8[64,16384]) -> s8[64,16384] {
+  %x = s8[64,16384]{1,0:T(32,128)(4,1)} parameter(0)
+  ROOT %y = s8[64,16384]{1,0:T(8,128)(4,1)} copy(%x)
+}
+
+%fused (a: s8[64,16384], i: s32[]) -> s8[1,16384] {
+  %a = s8[64,16384]{1,0:T(32,128)(4,1)} parameter(0)
+  %i = s32[] parameter(1)
+  %v = s8[64,16384]{1,0} fusion(%a), kind=kLoop, output_to_operand_aliasing={{}: (0, {})}, \
+calls=%view
+  ROOT %s = s8[1,16384]{1,0} dynamic-slice(%v, %i, %i), dynamic_slice_sizes={1,16384}
+}
+"""
+
+
+def test_a_slice_of_what_is_only_called_otherwise() -> None:
+    found = traffic(
+        parse(
+            program(
+                "  %table = s8[64,16384]{1,0} parameter(0)\n"
+                "  %at = s32[] parameter(1)\n"
+                "  ROOT %f = s8[1,16384]{1,0} fusion(%table, %at), kind=kLoop, calls=%fused",
+                RELAID,
+            )
+        )
+    )
+    assert (found.read, found.written) == (16384 + 4, 16384)
