@@ -17,7 +17,7 @@ def test_compiled_is_taken(scheme: str) -> None:
         pytest.skip(f"needs a GPU, this is a {jax.devices()[0].platform}")
     done = subprocess.run(
         [
-            sys.executable, "-m", "benchmarks.compiled_memory", "--model", "smollm2-1.7b",
+            sys.executable, "-m", "benchmarks.compiled_memory", "--model", "opt-1.3b",
             "--batch-size", "64", "--quantize", scheme, "--platform", "gpu", "--json",
         ],
         capture_output=True, text=True, timeout=250,
