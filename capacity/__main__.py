@@ -5,7 +5,18 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from capacity.commands import calibrate, check, chips, estimate, fit, forward, plan, simulate, table
+from capacity.commands import (
+    calibrate,
+    check,
+    chips,
+    compile,
+    estimate,
+    fit,
+    forward,
+    plan,
+    simulate,
+    table,
+)
 from client.errors import UsageError
 
 OK, FOUND, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -16,6 +27,7 @@ COMMANDS = {
     "plan": plan,
     "simulate": simulate,
     "forward": forward,
+    "compile": compile,
     "calibrate": calibrate,
     "table": table,
     "check": check,

@@ -6,10 +6,14 @@ from capacity.hardware.chip import GIB
 from capacity.hardware.slice import slices_of
 from capacity.work.setting import Setting
 from client.errors import UsageError
+from server.attention.names import KEYS_AT_ONCE, MOST_SCORES
 from server.models import sizes
 
 # Kept free beside the plan for XLA's own buffers and fragments, as `server/engine/open.py` does.
 HEADROOM = 0.05
+# `server/kernels/cpu.py` BLOCK, and `scratch` of the accelerators' forms: a test holds them equal.
+_KERNEL_BLOCK = 64
+_SCRATCH = {"nf4": 4, "nf4-dq": 4, "int4": 4, "fp8": 4}
 
 
 @dataclass(frozen=True)
@@ -43,19 +47,30 @@ def memory_need(setting: Setting, headroom: float = HEADROOM) -> MemoryNeed:
 
     Other software: the weights it stores, the same cache, and temporaries as ours.
     """
-    model, split = setting.model, setting.split
     return MemoryNeed(
         weights=stored_weights(setting),
         cache=setting.slots / setting.replicas * setting.kept_positions * setting.position_bytes,
-        temporaries=sizes.temporary_bytes(
-            model,
-            setting.slots,
-            setting.kept_positions,
-            setting.chunk,
-            setting.compute_bytes,
-            split,
-        ),
+        temporaries=_temporaries(setting),
         limit=setting.slice.chip.memory * (1 - headroom),
+    )
+
+
+def _temporaries(setting: Setting) -> int:
+    """As on one CPU with the kernels, or on accelerators in plain XLA."""
+    model, split, length = setting.model, setting.split, setting.kept_positions
+    found = sizes.prefill_sizes(setting.slots, length, setting.chunk)
+    cpu = setting.slice.chip.kind == "cpu"
+    in_blocks = sizes.score_bytes(model, found, length, split) > MOST_SCORES
+    return sizes.temporary_bytes(
+        model,
+        setting.slots,
+        length,
+        found,
+        setting.compute_bytes,
+        split,
+        live_block=_KERNEL_BLOCK if cpu else None,
+        score_keys=KEYS_AT_ONCE if in_blocks else None,
+        scratch=0 if cpu else _SCRATCH.get(setting.weights, 0),
     )
 
 

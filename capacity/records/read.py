@@ -79,11 +79,7 @@ class Reader:
     def _sweep(self, path: Path, document: dict[str, Any], notes: list[str]) -> Iterator[OwnRun]:
         host = host_of(document["machine"])
         for cell in document["cells"]:
-            model = (cell.get("plan") or {}).get("model", "a model")
-            name = (
-                f"{model}, {cell['batch_size']} slots of {cell['cache_length']}, "
-                f"{cell['quantize']}, {cell['sharding']}"
-            )
+            name = _name_of(cell)
             if cell["status"] == _INVALID:
                 notes.append(f"{path.name}: {name}: INVALID: {_LIMIT}")
             if cell["status"] != _OK or not cell.get("record"):
@@ -148,6 +144,13 @@ class Reader:
         return _setting(
             model, where, given.weights, given.cache, given.sharding, slots, length, given.software
         )
+
+
+def _name_of(cell: Mapping[str, Any]) -> str:
+    """The same for repeats of a setting."""
+    model = (cell.get("plan") or {}).get("model", "a model")
+    slots = f"{cell['batch_size']} slots of {cell['cache_length']}"
+    return f"{model}, {slots}, {cell['quantize']}, {cell['sharding']}"
 
 
 class _NoPlan(Exception):

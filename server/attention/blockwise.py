@@ -15,11 +15,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int32
 
+from server.attention.names import KEYS_AT_ONCE
 from server.attention.prefill import MASKED, Keys, mix, product, sees
 from server.attention.rows import Scores
 
 QUERIES = 512  # of each head in a block
-KEYS = 512
+KEYS = KEYS_AT_ONCE
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,19 @@ What an implementation cannot do makes the choice fall to the next.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from jax.sharding import Mesh
 
 from server.attention import cudnn, kernel, uncached
 from server.attention.blockwise import attend_blocks
-from server.attention.names import IMPLEMENTATIONS
-from server.attention.plain import DecodeAttention, PlainAttention
+from server.attention.names import IMPLEMENTATIONS, MOST_SCORES
+from server.attention.plain import PlainAttention
 from server.attention.prefill import attend_chunk
 from server.attention.rows import Attention
 from server.attention.split import SplitAttention
 from server.attention.uncached import SelfAttention, SelfChunk, UncachedAttention
-
-# Float32 scores of a chunk of prompt that are made all at once, per device.
-MOST_SCORES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -72,16 +69,16 @@ class Implementation:
     platforms: tuple[str, ...] | None
     refuses: Callable[[Case], str]
     uncached: Callable[[Case, Mesh], Attention]
-    cached: Callable[[Case, Mesh, DecodeAttention], Attention]
+    cached: Callable[[Case, Mesh, PlainAttention], Attention]
     reads_live: bool = False
 
 
-def attention(implementation: str, case: Case, mesh: Mesh, decode: DecodeAttention) -> Choice:
+def attention(implementation: str, case: Case, mesh: Mesh, plain: PlainAttention) -> Choice:
     """The first of `ORDER[implementation]` that can serve the case.
 
-    With `case.scores` a form that keeps keys and values in the cache (`FloatKV`, `Int8KV`), its
-    single tokens by `decode` where it has no way of its own; without, one that keeps nothing
-    (`NoKV`). ValueError names the implementations there are.
+    With `case.scores` a form that keeps keys and values in the cache (`FloatKV`, `Int8KV`): all its
+    own, or `plain` (how single tokens attend, how the cache is read and written) with its own way
+    for chunks. Without, one that keeps nothing (`NoKV`). ValueError names the implementations.
     """
     if implementation not in ORDER:
         raise ValueError(f"attention is {implementation!r}; allowed: {', '.join(IMPLEMENTATIONS)}")
@@ -96,7 +93,7 @@ def attention(implementation: str, case: Case, mesh: Mesh, decode: DecodeAttenti
         if case.scores is None:
             form, blocks = candidate.uncached(case, mesh), False
         else:
-            form = candidate.cached(case, mesh, decode)
+            form = candidate.cached(case, mesh, plain)
             blocks = isinstance(form, PlainAttention) and form.chunk is not attend_chunk
         return Choice(name, form, tuple(passed), candidate.reads_live, blocks)
     raise ValueError(f"no implementation of {implementation} attention serves {case}: {passed}")
@@ -131,10 +128,10 @@ def _blocks(case: Case) -> Callable:
     return partial(attend_blocks, queries=64, keys=128) if case.platform == "cpu" else attend_blocks
 
 
-def _with_flash(form: SelfAttention, case: Case, mesh: Mesh, decode: DecodeAttention) -> Attention:
+def _with_flash(form: SelfAttention, case: Case, mesh: Mesh, plain: PlainAttention) -> Attention:
     """Chunks that have nothing before them by `form`, later ones in plain XLA."""
     chunk = attend_chunk if _refuses_blocks(case) else _blocks(case)
-    return PlainAttention(decode, chunk, UncachedAttention(SplitAttention(form, mesh)))
+    return replace(plain, chunk=chunk, alone=UncachedAttention(SplitAttention(form, mesh)))
 
 
 def _splash() -> SelfAttention:
@@ -149,32 +146,32 @@ IMPLEMENTED = {
         ("gpu",),
         _refuses_cudnn,
         lambda case, mesh: UncachedAttention(SplitAttention(cudnn.attend_cudnn, mesh)),
-        lambda case, mesh, decode: _with_flash(cudnn.attend_cudnn, case, mesh, decode),
+        lambda case, mesh, plain: _with_flash(cudnn.attend_cudnn, case, mesh, plain),
     ),
     "splash": Implementation(
         ("tpu",),
         _refuses_splash,
         lambda case, mesh: UncachedAttention(SplitAttention(_splash(), mesh)),
-        lambda case, mesh, decode: _with_flash(_splash(), case, mesh, decode),
+        lambda case, mesh, plain: _with_flash(_splash(), case, mesh, plain),
     ),
     "cpu-kernel": Implementation(
         ("cpu",),
         lambda case: case.no_kernel,
         lambda case, mesh: uncached.attend_in_kernel,
-        lambda case, mesh, decode: kernel.attend_in_kernel,
+        lambda case, mesh, plain: kernel.attend_in_kernel,
         reads_live=True,
     ),
     "blockwise": Implementation(
         None,
         _refuses_blocks,
         lambda case, mesh: UncachedAttention(SelfChunk(_blocks(case))),
-        lambda case, mesh, decode: PlainAttention(decode, _blocks(case)),
+        lambda case, mesh, plain: replace(plain, chunk=_blocks(case)),
     ),
     "reference": Implementation(
         None,
         lambda case: "",
         lambda case, mesh: uncached.reference,
-        lambda case, mesh, decode: PlainAttention(decode),
+        lambda case, mesh, plain: plain,
     ),
 }
 

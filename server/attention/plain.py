@@ -1,7 +1,7 @@
 """Attention in plain XLA."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int32
 
 from server.attention.prefill import Keys, attend_chunk
 from server.attention.rows import Attend, Attention, Rows, Scores
+from server.attention.store import PlainStore, Store
 from server.quant import kv
 from server.quant.kv import KV, NoKV
 
@@ -21,11 +22,13 @@ class PlainAttention:
     """`Attention` with `decode` for one token a slot and `chunk` for chunks of prompt.
 
     `alone`, if there is one, serves chunks that have nothing before them; it keeps nothing.
+    `store`: how the cache is read and written.
     """
 
     decode: DecodeAttention
     chunk: ChunkAttention = attend_chunk
     alone: Attention | None = None
+    store: Store = field(default_factory=PlainStore)
 
     def __call__(self, rows: Rows, length: int, span: int, scores: Scores) -> Attend:
         """See `Attention`."""
@@ -40,7 +43,6 @@ class PlainAttention:
             return q, kv.encode(entry, k, qkv[..., -1, :])
 
         if rows.slots is None:
-            slots = jnp.arange(len(rows.starts), dtype=jnp.int32)
             live = jnp.minimum(rows.starts + rows.lengths, length)
             count = jnp.where(rows.lengths > 0, live, 0)
             back = (rows.starts[:, None] - jnp.arange(span, dtype=jnp.int32)) % length
@@ -49,8 +51,9 @@ class PlainAttention:
                 q, new = split(qkv, entry)
                 # The token overwrites exactly the position that leaves its window: write, then
                 # read once.
-                entry = kv.write(entry, new, slots, index)
-                out = self.decode(q[:, 0], kv.read(entry, None, span), count, back, scores)
+                entry = self.store.append(entry, new, index)
+                held = self.store.read(entry, None, span)
+                out = self.decode(q[:, 0], held, count, back, scores)
                 return masked(out[:, None], valid), entry
 
             return decode
@@ -63,9 +66,9 @@ class PlainAttention:
             q, new = split(qkv, entry)
             # The chunk is read before it is written, so it still sees what it is about to
             # overwrite in a rolling window.
-            old = [Keys(kv.read(entry, slots, span), before)] if span else []
+            old = [Keys(self.store.read(entry, slots, span), before)] if span else []
             out = self.chunk(q, own, [*old, Keys(new, own)], length, scores)
-            return masked(out, valid), kv.write(entry, _after(new, out), slots, index)
+            return masked(out, valid), self.store.write(entry, _after(new, out), slots, index)
 
         if self.alone is None or span:
             return read_chunk
@@ -73,7 +76,7 @@ class PlainAttention:
 
         def read_first(qkv: jax.Array, entry: KV) -> tuple[jax.Array, KV]:
             out, _ = attend_alone(qkv, NoKV(length))
-            return out, kv.write(entry, split(qkv, entry)[1], slots, index)
+            return out, self.store.write(entry, split(qkv, entry)[1], slots, index)
 
         return read_first
 

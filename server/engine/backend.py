@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from jax.sharding import Mesh
 
 from server.attention import choice, cudnn
 from server.attention.choice import Case, Choice
-from server.attention.decode import attend_einsum, attend_reduce
+from server.attention.decode import attend_einsum, attend_padded, attend_reduce
 from server.attention.kernel import attend_in_kernel
-from server.attention.plain import DecodeAttention, PlainAttention
+from server.attention.plain import PlainAttention
 from server.engine import memory
+from server.engine import mesh as meshes
 from server.engine.config import EngineConfig
 from server.kernels import build, cpu
 from server.models.operations import Operations
@@ -92,9 +94,9 @@ def choose_backend(
     case = attention_case(spec, mesh, backend.compute, no_kernel)
     scores = memory.score_bytes(spec, config, mesh.shape["model"])
     case = replace(case, int8_cache=config.quantize_kv_cache, scores=scores)
-    chosen = choice.attention(config.attention, case, mesh, _decode(mesh))
+    chosen = choice.attention(config.attention, case, mesh, _plain(mesh))
     report(f"attention: {chosen}")
-    return _with_attention(backend, chosen)
+    return _with_attention(backend, chosen, mesh)
 
 
 def choose_uncached(
@@ -107,9 +109,9 @@ def choose_uncached(
     """The same for forwards that keep nothing, and the name of their attention."""
     backend, no_kernel = _without_attention(mesh, config, kernel_dir, report)
     case = attention_case(spec, mesh, backend.compute, no_kernel)
-    chosen = choice.attention(config.attention, case, mesh, _decode(mesh))
+    chosen = choice.attention(config.attention, case, mesh, _plain(mesh))
     report(f"attention: {chosen}")
-    return _with_attention(backend, chosen), chosen.name
+    return _with_attention(backend, chosen, mesh), chosen.name
 
 
 def cpu_backend(config: EngineConfig, *, kernel: bool) -> Backend:
@@ -137,7 +139,7 @@ def _without_attention(
     if _platform(mesh) != "cpu":
         compute = jnp.bfloat16
         forms, cache = forms_of(config.weights, PLAIN), _cache_type(config, compute)
-        operations = Operations(PlainAttention(attend_einsum))
+        operations = Operations(_plain(mesh))
         return Backend(compute, forms, cache, operations), "not a CPU"
     split = "arrays are split over several devices"
     no_kernel = split if mesh.size > 1 else build.load(kernel_dir)
@@ -146,8 +148,12 @@ def _without_attention(
     return cpu_backend(config, kernel=not no_kernel), no_kernel
 
 
-def _with_attention(backend: Backend, chosen: Choice) -> Backend:
-    operations = replace(backend.operations, attention=chosen.form)
+def _with_attention(backend: Backend, chosen: Choice, mesh: Mesh) -> Backend:
+    operations = replace(
+        backend.operations,
+        attention=chosen.form,
+        residual=partial(meshes.whole_hidden, mesh),
+    )
     return replace(
         backend,
         operations=operations,
@@ -180,8 +186,14 @@ def _capability(mesh: Mesh) -> tuple[int, int] | None:
     return (int(major), int(minor)) if dot and major.isdigit() and minor.isdigit() else None
 
 
-def _decode(mesh: Mesh) -> DecodeAttention:
-    return attend_reduce if _platform(mesh) == "cpu" else attend_einsum
+def _plain(mesh: Mesh) -> PlainAttention:
+    platform = _platform(mesh)
+    if platform != "tpu":
+        return PlainAttention(attend_reduce if platform == "cpu" else attend_einsum)
+    # Imported where it serves: Pallas takes a second to import.
+    from server.attention.tpu_store import TpuStore
+
+    return PlainAttention(attend_padded, store=TpuStore(mesh))
 
 
 def _cache_type(config: EngineConfig, compute: Any) -> Any:

@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from server.attention.names import IMPLEMENTATIONS
 from server.engine.mesh import SHARDINGS
 from server.engine.protocol import PrefillSize
+from server.models import sizes
 from server.quant.schemes import SCHEMES
-
-SMALLEST_SPAN = 128
-SMALLEST_CHUNK = 32
-PREFILL_ROWS = 8  # plain forms of attention copy the cache of each row
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class EngineConfig:
     slots: int
     cache_length: int = 1024
     chunk: int = 512
-    prefill_rows: int = PREFILL_ROWS
+    prefill_rows: int = sizes.PREFILL_ROWS
     row_tokens: int | None = None
     steps: int = 1
     weights: str = "none"
@@ -54,20 +51,12 @@ class EngineConfig:
     @property
     def spans(self) -> tuple[int, ...]:
         """How much of the cache a decode step may read: powers of two up to all of it."""
-        spans, span = [], SMALLEST_SPAN
-        while span < self.cache_length:
-            spans.append(span)
-            span *= 2
-        return (*spans, self.cache_length)
+        return sizes.spans(self.cache_length)
 
     @property
     def prefills(self) -> tuple[PrefillSize, ...]:
         """The sizes that a prefill dispatch is padded to, each of at most `chunk` tokens."""
-        longest = min(self.chunk, self.cache_length, self.row_tokens or self.chunk)
-        lengths, length = [], SMALLEST_CHUNK
-        while length < longest:
-            lengths.append(length)
-            length *= 2
-        lengths.append(longest)
-        most = min(self.prefill_rows, self.slots)
-        return tuple(PrefillSize(min(self.chunk // size, most), size) for size in lengths)
+        found = sizes.prefill_sizes(
+            self.slots, self.cache_length, self.chunk, self.prefill_rows, self.row_tokens
+        )
+        return tuple(PrefillSize(rows, tokens) for rows, tokens in found)

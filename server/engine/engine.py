@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from server.engine import memory
+from server.engine import memory, programs
 from server.engine import mesh as meshes
 from server.engine import state as states
 from server.engine.backend import Backend
@@ -18,11 +17,12 @@ from server.engine.config import EngineConfig
 from server.engine.memory import MemoryPlan
 from server.engine.protocol import EngineShape, Finish, PrefillChunk, PrefillSize, Token
 from server.engine.reading import Reading
-from server.engine.steps import FULL, NOTHING, STOPPED, Steps
+from server.engine.steps import FULL, NOTHING, STOPPED
 from server.engine.summary import EngineSummary
 from server.models.parameters import Parameters
 from server.models.spec import ModelSpec
 from server.quant import kv
+from server.weights.dummy import dummy_shapes
 
 Report = Callable[[str], None]
 
@@ -67,10 +67,15 @@ class EnginePlan:
         """As in WeightShapes."""
         return meshes.mlp_blocks(self.model, self.mesh)
 
+    def parameter_shapes(self) -> Parameters:
+        """Shapes and types of the parameters, each with its sharding; nothing is allocated."""
+        shapes = dummy_shapes(self.model, self.backend.forms, self.backend.compute, self.mlp_blocks)
+        return programs.placed(shapes, self.parameter_shardings())
+
     def memory(self, parameters: Any, config: EngineConfig | None = None) -> MemoryPlan:
         """Bytes per device; `parameters` may be shapes only."""
         config = config or self.config
-        cache = jax.eval_shape(lambda: self._empty_cache(config))
+        cache = jax.eval_shape(lambda: self.empty_cache(config))
         return MemoryPlan(
             weights=memory.tree_bytes(parameters, self.parameter_shardings()),
             cache=memory.tree_bytes(cache, meshes.cache_sharding(self.model, self.mesh)),
@@ -85,7 +90,8 @@ class EnginePlan:
             ),
         )
 
-    def _empty_cache(self, config: EngineConfig) -> tuple[kv.KV, ...]:
+    def empty_cache(self, config: EngineConfig) -> tuple[kv.KV, ...]:
+        """Zeros for every layer."""
         model = self.model
         return tuple(
             kv.empty(
@@ -148,14 +154,11 @@ class JaxEngine:
     ) -> None:
         self._plan = plan
         self._parameters = parameters
-        config, mesh = plan.config, plan.mesh
-        cache_sharding = meshes.cache_sharding(plan.model, mesh)
-        slot_sharding = meshes.slot_sharding(mesh)
-        self._whole = meshes.whole(mesh)
-        self._cache = jax.jit(lambda: plan._empty_cache(config), out_shardings=cache_sharding)()
-        self._state = jax.jit(lambda: states.idle(config.slots), out_shardings=slot_sharding)()
+        config = plan.config
+        self._whole = meshes.whole(plan.mesh)
+        self._cache, self._state = programs.empty(plan)
         started = time.monotonic()
-        self.programs = _compile(plan, parameters, self._cache, self._state, report)
+        self.programs = programs.compile_all(plan, report)
         self.compile_seconds = time.monotonic() - started
         self._positions = np.zeros(config.slots, np.int64)  # of the token to be read next
         self._active = np.zeros(config.slots, bool)
@@ -284,55 +287,6 @@ class JaxEngine:
                 self._active[slot] = False
 
         return DeviceStep(out, slots, logprobs, finished)
-
-
-def _compile(
-    plan: EnginePlan, parameters: Any, cache: Any, state: Any, report: Report
-) -> dict[tuple, Any]:
-    """Every variant, ahead of time. Two at once: XLA compiles on one core for most of the time."""
-    lowered = _lower(plan, parameters, cache, state)
-    started = time.monotonic()
-    programs = {}
-    with ThreadPoolExecutor(2) as pool:
-        futures = {key: pool.submit(program.compile) for key, program in lowered.items()}
-        for done, (key, future) in enumerate(futures.items(), 1):
-            programs[key] = future.result()
-            report(
-                f"compiled {done}/{len(futures)} programs, {time.monotonic() - started:.0f} s "
-                f"({' '.join(map(str, key))})"
-            )
-    return programs
-
-
-def _lower(plan: EnginePlan, parameters: Any, cache: Any, state: Any) -> dict[tuple, Any]:
-    config, mesh = plan.config, plan.mesh
-    steps = Steps(plan.model, plan.backend.operations, tuple(sorted(plan.eos_ids)))
-    kept = (meshes.cache_sharding(plan.model, mesh), meshes.slot_sharding(mesh))
-    out_shardings = (*kept, meshes.whole(mesh))
-    decode = jax.jit(
-        steps.decode,
-        static_argnames=("span", "steps"),
-        donate_argnums=(1, 2),
-        out_shardings=out_shardings,
-    )
-    prefill = jax.jit(
-        steps.prefill, static_argnames=("span",), donate_argnums=(1, 2), out_shardings=out_shardings
-    )
-    release = jax.jit(steps.release, donate_argnums=(0,), out_shardings=kept[1])
-    lowered: dict[tuple, Any] = {}
-    for span in plan.spans:
-        lowered["decode", span] = decode.lower(
-            parameters, cache, state, span=span, steps=config.steps
-        )
-    for size, span in plan.prefills:
-        shape = (size.rows, states.COLUMNS + size.tokens)
-        packed = jax.ShapeDtypeStruct(shape, np.int32, sharding=meshes.whole(mesh))
-        lowered["prefill", size.tokens, span] = prefill.lower(
-            parameters, cache, state, packed, span=span
-        )
-    released = jax.ShapeDtypeStruct((config.slots,), bool, sharding=kept[1])
-    lowered["release",] = release.lower(state, released)
-    return lowered
 
 
 def _temporary_bytes(program: Any) -> int:

@@ -11,7 +11,7 @@ import jax
 from server.attention import blockwise
 from server.engine.config import EngineConfig
 from server.kernels.cpu import BLOCK
-from server.models.sizes import largest_fitting
+from server.models import sizes
 from server.models.spec import ModelSpec
 
 GIB = 2**30
@@ -68,40 +68,28 @@ def estimate_temporaries(
     `reads_live` and `blockwise` in `Backend`, `scratch` as in `Form`.
     """
 
-    def share(size: int, of: int) -> int:
-        return size // split if of % split == 0 else size
-
-    sizes = config.prefills
-    tokens = max(size.rows * size.tokens for size in sizes)
-    position = share(2 * model.kv_heads * model.head_dim * 4, model.kv_heads)  # a key and a value
-    # Twice over for int8 on CPU, which holds two terms of every activation.
-    inner = (model.mlp_parts + 1) * model.ffn  # what goes into the activation and comes out
-    wide = 2 * (share(inner, model.ffn) + 4 * model.hidden)
-    row = (wide + share(3 * model.vocab, model.vocab)) * 4
-    prefill, decode = tokens * wide * max(itemsize, 4), config.slots * row
-    if reads_live:
-        # The kernel lays the chunk's keys and values out in blocks, which short rows do not fill.
-        laid = max(size.rows * -(-size.tokens // BLOCK) * BLOCK for size in sizes)
-        return max(prefill + laid * position, decode)
-    scores = 2 * score_bytes(model, config, split, blockwise.KEYS if in_blocks else None)
-    # The slots' old keys and values, and a copy of them in the order that the product wants.
-    old = 2 * sizes[0].rows * config.cache_length * position
-    # One layer's cache, where a step reads less than all of it.
-    part = 0 if len(config.spans) == 1 else config.spans[-2] * position
-    # The largest weight of a layer, where a product writes it anew.
-    qkv = (model.heads + 2 * model.kv_heads) * model.head_dim
-    largest = max(share(model.mlp_parts * model.ffn, model.ffn), share(qkv, model.kv_heads))
-    anew = scratch * largest * model.hidden
-    return max(prefill + scores + old, decode + config.slots * part) + anew
+    return sizes.temporary_bytes(
+        model,
+        config.slots,
+        config.cache_length,
+        dispatches(config),
+        itemsize,
+        split,
+        live_block=BLOCK if reads_live else None,
+        score_keys=blockwise.KEYS if in_blocks else None,
+        scratch=scratch,
+    )
 
 
-def score_bytes(model: ModelSpec, config: EngineConfig, split: int, keys: int | None = None) -> int:
-    """Bytes of the float32 scores of the largest chunks, per device: against a whole cache and
-    themselves, or against `keys` positions at a time."""
-    tokens = max(size.rows * size.tokens for size in config.prefills)
-    keys = keys or config.cache_length + config.prefills[-1].tokens
-    heads = model.heads // split if model.kv_heads % split == 0 else model.heads
-    return tokens * heads * keys * 4
+def score_bytes(model: ModelSpec, config: EngineConfig, split: int) -> int:
+    """Bytes of the float32 scores of the largest chunks against a whole cache and themselves, per
+    device."""
+    return sizes.score_bytes(model, dispatches(config), config.cache_length, split)
+
+
+def dispatches(config: EngineConfig) -> tuple[sizes.Dispatch, ...]:
+    """Rows and tokens of the prefill dispatches."""
+    return tuple((size.rows, size.tokens) for size in config.prefills)
 
 
 def check_fit(
@@ -135,7 +123,7 @@ def largest_batch(
     config: EngineConfig, plan_for: Callable[[EngineConfig], MemoryPlan], limit: int, granule: int
 ) -> int:
     """The most slots that fit, a multiple of `granule`; 0 when not even that many do."""
-    return largest_fitting(
+    return sizes.largest_fitting(
         lambda slots: plan_for(replace(config, slots=slots)).total <= limit, granule
     )
 

@@ -16,7 +16,7 @@ from server.engine.engine import EnginePlan, JaxEngine
 from server.models.catalogue import catalogue
 from server.models.parameters import Parameters
 from server.models.spec import ModelSpec
-from server.weights.dummy import dummy_parameters, dummy_shapes
+from server.weights.dummy import dummy_parameters
 from server.weights.gguf import GGUFSource
 from server.weights.load import load_parameters
 from server.weights.safetensors import SafetensorsSource
@@ -139,11 +139,11 @@ def load_engine(
     if config is None:
         config = EngineConfig(slots=len(devices), **settings)
     spec = choice.spec
-    config = _within_reach(config, spec, report)
+    config = within_reach(config, spec, report)
     mesh = meshes.make_mesh(devices, config.sharding)
     backend = choose_backend(spec, mesh, config, cache_dir, report)
     plan = EnginePlan(spec, config, backend, mesh, eos_ids)
-    shapes = dummy_shapes(spec, backend.forms, backend.compute, plan.mlp_blocks)
+    shapes = plan.parameter_shapes()
     limit = int(memory.free_bytes(devices) * (1 - HEADROOM))
 
     def plan_for(config: EngineConfig) -> memory.MemoryPlan:
@@ -214,7 +214,7 @@ def _refuse_saving(folder: Path | None, why: str) -> None:
         raise ValueError(f"--save-quantized {folder}: {why}, or leave the option out")
 
 
-def _within_reach(config: EngineConfig, spec: ModelSpec, report: Report) -> EngineConfig:
+def within_reach(config: EngineConfig, spec: ModelSpec, report: Report) -> EngineConfig:
     """No slot keeps positions that the model's attention never comes to. A cache of just its
     sliding window, rolling, is the model's own attention.
     """

@@ -51,12 +51,12 @@ def forward(
     scores = Scores(spec.head_dim**-0.5, alibi.slopes(spec))
     attend = operations.attention(rows, cache[0].length, span, scores)
     block = _Block(spec, operations, attend, offsets < batch.lengths[:, None])
-    x = block.embed(parameters, batch.tokens, positions)
+    x = operations.residual(block.embed(parameters, batch.tokens, positions))
     written = []
     for layer, entry in zip(parameters.layers, cache, strict=True):
         attended, entry = block.attention(layer, entry, x)
-        x = x + attended
-        x = x + block.mlp(layer, x)
+        x = operations.residual(x + attended)
+        x = operations.residual(x + block.mlp(layer, x))
         written.append(entry)
     return block.norm(parameters.final_norm, x), tuple(written)
 

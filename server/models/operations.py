@@ -56,12 +56,21 @@ def argmax(x: Float[Array, "B V"]) -> Int32[Array, " B"]:
     return jnp.min(jnp.where(x == largest, indices, x.shape[1] - 1), axis=-1)
 
 
+def unplaced(x: Float[Array, "N T D"]) -> Float[Array, "N T D"]:
+    """As it comes."""
+    return x
+
+
 @dataclass(frozen=True)
 class Operations:
-    """The forms that a device takes; all but attention have one that every device can."""
+    """The forms that a device takes; all but attention have one that every device can.
+
+    residual: where the devices of a mesh keep what the layers add to.
+    """
 
     attention: Attention
     norm: Callable[[jax.Array, jax.Array, float], jax.Array] = rms_norm
     layer_norm: Callable[[jax.Array, jax.Array, jax.Array, float], jax.Array] = layer_norm
     activate: Callable[[jax.Array, str], jax.Array] = activate
     argmax: Callable[[jax.Array], jax.Array] = argmax
+    residual: Callable[[jax.Array], jax.Array] = unplaced

@@ -16,6 +16,8 @@ from server.quant.schemes import SCHEMES
 
 NORM_BYTES = 4
 SCALE_BYTES = 4
+# (rows, tokens of each) of a prefill dispatch.
+Dispatch = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,30 @@ class Matrix:
         return self.outputs * self.inputs
 
     def bytes(self, scheme: str, compute_bytes: int, split: int) -> int:
-        """On each of `split` devices."""
+        """On each of `split` devices. Inputs that they cannot share in whole blocks of the scheme
+        stay together, and outputs are split in their place.
+        """
         outputs, inputs = self.outputs, self.inputs
-        if self.by_inputs:
-            inputs = share(inputs, self.shared, split)
-        else:
+        block = SCHEMES[scheme].block or 1
+        if not self.by_inputs:
             outputs = share(outputs, self.shared, split)
+        elif self.shared % split == 0 and inputs // split % block:
+            outputs = share(outputs, outputs, split)
+        else:
+            inputs = share(inputs, self.shared, split)
         if scheme == "none":
             return outputs * inputs * compute_bytes
-        return SCHEMES[scheme].bytes(outputs, inputs)
+        whole = _constants(scheme, self.outputs, self.inputs)
+        return SCHEMES[scheme].bytes(outputs, inputs) - _constants(scheme, outputs, inputs) + whole
+
+
+def _constants(scheme: str, outputs: int, inputs: int) -> int:
+    """Bytes of what quantizes the scales themselves, which every device keeps whole."""
+    kind = SCHEMES[scheme]
+    if kind.group is None or kind.block is None:
+        return 0
+    scales = outputs * -(-inputs // kind.block)
+    return SCALE_BYTES * (-(-scales // kind.group) + 1)
 
 
 def share(size: int, axis: int, split: int) -> int:
@@ -121,7 +138,7 @@ def position_bytes(model: ModelSpec, quantized: bool, compute_bytes: int, split:
 
 SMALLEST_SPAN = 128
 SMALLEST_CHUNK = 32
-MOST_ROWS = 8  # prompts in a prefill dispatch; plain forms of attention copy the cache of each
+PREFILL_ROWS = 8  # plain forms of attention copy the cache of each row
 
 
 def spans(cache_length: int) -> tuple[int, ...]:
@@ -133,34 +150,59 @@ def spans(cache_length: int) -> tuple[int, ...]:
     return (*found, cache_length)
 
 
-def prefill_sizes(slots: int, cache_length: int, chunk: int) -> tuple[tuple[int, int], ...]:
-    """(rows, tokens) that a prefill dispatch is padded to, each of at most `chunk` tokens."""
-    longest = min(chunk, cache_length)
+def prefill_sizes(
+    slots: int,
+    cache_length: int,
+    chunk: int,
+    most_rows: int = PREFILL_ROWS,
+    row_tokens: int | None = None,
+) -> tuple[Dispatch, ...]:
+    """The sizes that a prefill dispatch is padded to, each of at most `chunk` tokens."""
+    longest = min(chunk, cache_length, row_tokens or chunk)
     lengths, length = [], SMALLEST_CHUNK
     while length < longest:
         lengths.append(length)
         length *= 2
     lengths.append(longest)
-    most = min(MOST_ROWS, slots)
+    most = min(most_rows, slots)
     return tuple((min(chunk // size, most), size) for size in lengths)
+
+
+def score_bytes(
+    model: ModelSpec,
+    dispatches: tuple[Dispatch, ...],
+    cache_length: int,
+    split: int = 1,
+    keys: int | None = None,
+) -> int:
+    """Bytes of the float32 scores of the largest chunks, per device: against a whole cache and
+    themselves, or against `keys` positions at a time.
+    """
+    tokens = max(rows * length for rows, length in dispatches)
+    keys = keys or cache_length + dispatches[-1][1]
+    return tokens * share(model.heads, model.kv_heads, split) * keys * 4
 
 
 def temporary_bytes(
     model: ModelSpec,
     slots: int,
     cache_length: int,
-    chunk: int,
+    dispatches: tuple[Dispatch, ...],
     compute_bytes: int,
     split: int = 1,
+    *,
     live_block: int | None = None,
+    score_keys: int | None = None,
+    scratch: int = 0,
 ) -> int:
     """Activations, scores and logits of the largest prefill or decode step, per device.
 
     An upper estimate before compiling; the compiled programs state theirs exactly. `live_block`:
     attention reads live positions only, after it laid a chunk out in blocks of so many tokens.
+    `score_keys`: chunks attend to so many positions at a time; None for all. `scratch`: bytes that
+    a product writes anew for each weight that it reads.
     """
-    sizes = prefill_sizes(slots, cache_length, chunk)
-    tokens = max(rows * length for rows, length in sizes)
+    tokens = max(rows * length for rows, length in dispatches)
     # A key and a value of one layer.
     position = share(2 * model.kv_heads * model.head_dim * 4, model.kv_heads, split)
     inner = (model.mlp_parts + 1) * model.ffn  # what goes into the activation and comes out
@@ -169,16 +211,23 @@ def temporary_bytes(
     row = (wide + share(3 * model.vocab, model.vocab, split)) * 4
     prefill, decode = tokens * wide * max(compute_bytes, 4), slots * row
     if live_block is not None:
-        laid = max(rows * -(-length // live_block) * live_block for rows, length in sizes)
+        # Short rows do not fill their blocks.
+        laid = max(rows * -(-length // live_block) * live_block for rows, length in dispatches)
         return max(prefill + laid * position, decode)
-    keys = cache_length + sizes[-1][1]
-    scores = 2 * tokens * share(model.heads, model.kv_heads, split) * keys * 4
+    scores = 2 * score_bytes(model, dispatches, cache_length, split, score_keys)
     # The slots' old keys and values, and a copy of them in the order that the product wants.
-    old = 2 * sizes[0][0] * cache_length * position
+    old = 2 * dispatches[0][0] * cache_length * position
     # One layer's cache, where a step reads less than all of it.
     several = spans(cache_length)
     part = 0 if len(several) == 1 else several[-2] * position
-    return max(prefill + scores + old, decode + slots * part)
+    anew = scratch * _largest_matrix(model, split)
+    return max(prefill + scores + old, decode + slots * part) + anew
+
+
+def _largest_matrix(model: ModelSpec, split: int) -> int:
+    """Weights of the largest matrix of a layer, per device."""
+    qkv, _, gate_up, _ = layer_matrices(model)
+    return max(share(each.outputs, each.shared, split) for each in (qkv, gate_up)) * model.hidden
 
 
 def largest_fitting(fits: Callable[[int], bool], granule: int = 1, most: int = 2**20) -> int:

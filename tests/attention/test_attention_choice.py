@@ -16,12 +16,13 @@ from server.engine.mesh import make_mesh
 CPU = Case("cpu", 64, "float32", alibi=False)
 GPU = Case("gpu", 128, "bfloat16", alibi=False, capability=(9, 0), no_kernel="not a CPU")
 TPU = Case("tpu", 128, "bfloat16", alibi=False, no_kernel="not a CPU")
+PLAIN = PlainAttention(attend_einsum)
 FEW, MANY = MOST_SCORES // 4, MOST_SCORES * 4
 
 
 def choose(case: Case, implementation: str = "flash") -> Choice:
     mesh = make_mesh(jax.devices()[:1], "model")
-    return choice.attention(implementation, case, mesh, attend_einsum)
+    return choice.attention(implementation, case, mesh, PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_chunks_with_many_scores_are_read_in_blocks(case: Case) -> None:
 def test_the_reference_is_the_reference(case: Case) -> None:
     assert choose(case, "reference").form is uncached.reference
     cached = choose(replace(case, scores=MANY), "reference")
-    assert cached.form == PlainAttention(attend_einsum)
+    assert cached.form == PLAIN
     assert str(cached) == "reference"
 
 

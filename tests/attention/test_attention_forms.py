@@ -16,6 +16,7 @@ from server.quant.kv import KV
 SIZES = [(2, 3, 16), (1, 1, 64), (4, 1, 16)]  # key/value heads, queries of each, head size
 FORMS = {
     "einsum": decode.attend_einsum,
+    "padded": decode.attend_padded,
     "reduce": decode.attend_reduce,
 }
 SLOTS, LENGTH = 5, 40

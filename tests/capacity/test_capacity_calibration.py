@@ -81,9 +81,9 @@ def test_a_parameter_of_a_tag_is_fitted_to_those_that_have_it() -> None:
 
 
 def test_intervals_hold_as_often_as_they_say() -> None:
-    """95% and 90% of new measurements, over 60 sets of data of their own."""
+    """95% and 90% of new measurements, over 40 sets of data of their own."""
     inside, narrow = [], []
-    for seed in range(60):
+    for seed in range(40):
         posterior = fit(observations(0.1, seed), PRIORS, 0.1)
         for new in observations(0.1, seed + 1000, sizes=7):
             found = interval(new.predict, posterior)

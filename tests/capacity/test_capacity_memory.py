@@ -88,3 +88,13 @@ def test_a_wrong_setting_names_what_is_allowed(values: dict, says: str) -> None:
     with pytest.raises(UsageError) as caught:
         setting(**values)
     assert says in str(caught.value)
+
+
+def test_what_the_planner_knows_of_the_engines_forms() -> None:
+    """Copies of two constants whose owners need JAX."""
+    from capacity.memory.need import _KERNEL_BLOCK, _SCRATCH
+    from server.engine.backend import PLAIN
+    from server.kernels.cpu import BLOCK
+
+    assert _KERNEL_BLOCK == BLOCK
+    assert {name: form.scratch for name, form in PLAIN.items() if form.scratch} == _SCRATCH

@@ -6,42 +6,49 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from server.engine.backend import choose_backend
+from server.engine.backend import PLAIN, choose_backend, forms_of
 from server.engine.config import EngineConfig
 from server.engine.engine import EnginePlan
-from server.engine.memory import tree_bytes
+from server.engine.memory import dispatches, tree_bytes
 from server.engine.mesh import cache_sharding, make_mesh, mlp_blocks, parameter_shardings
 from server.models import sizes
 from server.models.catalogue import catalogue
 from server.quant import kv
-from server.quant.dense import DenseForm
-from server.quant.int8 import Int8, Int8Form
-from server.quant.weight import Forms
+from server.quant.schemes import SCHEMES
 from server.weights.dummy import dummy_shapes
 
 BYTES = 2  # bfloat16
-FORMS = {
-    "none": Forms(DenseForm(jnp.bfloat16), DenseForm(jnp.bfloat16)),
-    "int8": Forms(Int8Form(Int8), Int8Form(Int8)),
-}
 MODELS = tuple(catalogue())
+SOME = ("llama2-7b", "gemma-2b", "opt-1.3b", "clm-400m")
 
 
-@pytest.mark.parametrize("devices", [1, 2, 8])
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("scheme", FORMS)
-def test_weights_are_counted_as_the_engine_shards_them(
-    name: str, scheme: str, devices: int
-) -> None:
-    model, form = catalogue()[name], FORMS[scheme]
+def check_weights(name: str, scheme: str, devices: int) -> None:
+    """Counted against the shapes of the accelerators' forms on a mesh."""
+    model, forms = catalogue()[name], forms_of(scheme, PLAIN)
     mesh = make_mesh(jax.devices()[:devices], "model")
-    shapes = dummy_shapes(model, form, jnp.bfloat16, mlp_blocks(model, mesh))
-    held = tree_bytes(shapes, parameter_shardings(model, form, mesh))
+    shapes = dummy_shapes(model, forms, jnp.bfloat16, mlp_blocks(model, mesh))
+    held = tree_bytes(shapes, parameter_shardings(model, forms, mesh))
     assert sizes.weight_bytes(model, scheme, BYTES, devices) == held
 
 
 @pytest.mark.parametrize("devices", [1, 2, 8])
-@pytest.mark.parametrize("name", ["llama2-7b", "gemma-2b", "clm-400m"])
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("scheme", ["none", "int8"])
+def test_weights_are_counted_as_the_engine_shards_them(
+    name: str, scheme: str, devices: int
+) -> None:
+    check_weights(name, scheme, devices)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("scheme", [name for name in SCHEMES if name not in ("none", "int8")])
+def test_so_are_those_of_every_scheme(name: str, scheme: str, devices: int) -> None:
+    check_weights(name, scheme, devices)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+@pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize("quantized", [False, True])
 def test_the_cache_is_counted_as_the_engine_shards_it(
     name: str, quantized: bool, devices: int
@@ -60,10 +67,9 @@ def test_the_cache_is_counted_as_the_engine_shards_it(
 
 
 @pytest.mark.parametrize("sharding", ["model", "batch"])
-@pytest.mark.parametrize("scheme", FORMS)
-@pytest.mark.parametrize("name", ["llama2-7b", "gemma-2b", "opt-1.3b", "clm-400m"])
+@pytest.mark.parametrize("scheme", ["none", "int8"])
+@pytest.mark.parametrize("name", SOME)
 def test_a_whole_plan_is_counted_without_the_engine(name: str, scheme: str, sharding: str) -> None:
-    """Temporaries too, of the plain forms on several devices."""
     model, quantized = catalogue()[name], scheme == "int8"
     config = EngineConfig(
         slots=16, cache_length=1000, chunk=256, weights=scheme, quantize_kv_cache=quantized,
@@ -79,17 +85,8 @@ def test_a_whole_plan_is_counted_without_the_engine(name: str, scheme: str, shar
     position = sizes.position_bytes(model, quantized, 4, split)
     assert held.cache == slots * config.cache_length * position
     assert held.temporaries == sizes.temporary_bytes(
-        model, config.slots, config.cache_length, config.chunk, 4, split
+        model, config.slots, config.cache_length, dispatches(config), 4, split
     )
-
-
-def test_dispatches_are_of_the_engines_sizes() -> None:
-    for slots, length, chunk in ((1, 1000, 512), (32, 96, 512), (5, 4096, 100)):
-        config = EngineConfig(slots=slots, cache_length=length, chunk=chunk)
-        assert sizes.spans(length) == config.spans
-        assert sizes.prefill_sizes(slots, length, chunk) == tuple(
-            (size.rows, size.tokens) for size in config.prefills
-        )
 
 
 @pytest.mark.parametrize("name", MODELS)

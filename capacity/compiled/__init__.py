@@ -1,0 +1,1 @@
+"""What the compiler says of the programs that will be served, for chips that are not here."""
