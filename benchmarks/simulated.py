@@ -99,7 +99,7 @@ def _calibration_runs(options: argparse.Namespace, folder: Path, port: int) -> l
     """One at a time, half of the slots, and twice as many as there are slots."""
     slots = options.batch_size
     found, rate = [], 0.0
-    for streams in (1, max(slots // 2, 1), 2 * slots):
+    for streams in sorted({1, max(slots // 2, 1), 2 * slots}):
         # As many as should take that long: the first run tells what one stream gets.
         wanted = round(options.calibration_seconds * rate * min(streams, slots) * 0.5)
         count = max(4 if streams == 1 else 3 * streams, wanted)
