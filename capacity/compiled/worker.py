@@ -33,7 +33,11 @@ MISSING = {
     "cpu": "compiling takes JAX, which is not installed for {python}: run `{python} -m pip install "
     "'loadstone[server]'` there, or name an interpreter that has it with --python",
 }
-_SIZE = re.compile(r"Used ([\d.]+)([KMG]?) of ([\d.]+)([KMG]?) hbm")
+# The two ways in which XLA refuses what is too large for a TPU.
+_SIZES = (
+    re.compile(r"Used ([\d.]+)([KMG]?) of ([\d.]+)([KMG]?) hbm"),
+    re.compile(r"\(([\d.]+)([KMG]?)\) exceeds available HBM \(([\d.]+)([KMG]?)\)"),
+)
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 Say = Callable[..., None]
@@ -249,8 +253,8 @@ def _facts(lowered: Any) -> dict[str, Any]:
 
 
 def _refused(message: str) -> tuple[int | None, int | None]:
-    """Bytes needed and bytes there, from XLA's 'Used 18.51G of 15.75G hbm'."""
-    found = _SIZE.search(message)
+    """Bytes needed and bytes there, from XLA's message."""
+    found = next((each for size in _SIZES if (each := size.search(message))), None)
     if found is None:
         return None, None
     return (

@@ -140,6 +140,11 @@ def test_a_missing_compiler_says_what_to_install(
     [
         ("Used 18.50G of 15.75G hbm. Exceeded", (int(18.5 * 2**30), int(15.75 * 2**30))),
         ("Used 512.0M of 1.00K hbm", (512 * MIB, 1024)),
+        (
+            "Ran out of memory on HBM, the total memory required for HLO temporaries (35.25G) "
+            "exceeds available HBM (15.75G).",
+            (int(35.25 * 2**30), int(15.75 * 2**30)),
+        ),
         ("something else", (None, None)),
     ],
 )
