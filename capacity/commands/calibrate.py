@@ -31,6 +31,7 @@ from capacity.timing.profiles import NOISE, PROFILES
 from client.errors import UsageError
 
 _PARTS = 6
+_SOFTWARE = "loadstone"  # of records that do not say
 _STEP_NOISE = 0.03  # of the mean of many dispatches alike
 
 
@@ -107,7 +108,7 @@ def reader(given: argparse.Namespace) -> Reader:
             sharding=given.sharding,
             slots=given.batch_size,
             cache_length=given.cache_length,
-            software=given.software or "loadstone",
+            software=given.software or _SOFTWARE,
         ),
     )
 
@@ -153,7 +154,7 @@ def _of_page(given: argparse.Namespace) -> int:
 
 def _of_steps(given: argparse.Namespace) -> int:
     """Fits the dispatches of records of client.benchmark."""
-    software = given.software
+    software = given.software or _SOFTWARE
     observations: list[Observation] = []
     chips = set()
     for path in (file for record in given.records for file in record_files(record)):
@@ -202,12 +203,13 @@ def _keep(
 
 
 def priors_of(runs: Sequence[OwnRun], base: Priors) -> Priors:
-    """The profile's, with arithmetic of its own for each scheme of several."""
+    """The profile's, with arithmetic and reading of its own for each scheme of several."""
     schemes = {run.setting.weights for run in runs}
     if len(schemes) == 1:
         return base
-    compute = base["compute"]
-    return {**base, **{f"compute@{name}": Prior(compute.median, 0.7) for name in sorted(schemes)}}
+    own = {f"compute@{name}": Prior(base["compute"].median, 0.7) for name in sorted(schemes)}
+    read = {f"quantized@{name}": base["quantized"] for name in sorted(schemes - {"none"})}
+    return {**base, **own, **read}
 
 
 def _held_out(
