@@ -2,11 +2,16 @@
 
 `capacity.timing` says what a step takes. Of it, the device's part of a decode step is linear in the
 live positions and the host's linear in the sequences, so that two points of each give all others;
-a prefill dispatch is a constant of its padded size, and its attention.
+a prefill dispatch is a constant of its padded size, and its attention. Where idle rows are skipped,
+the products of a step depend on its sequences and those of a dispatch on its tokens: tables.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
 
 from capacity.timing.efficiency import Efficiency, efficiency_of
 from capacity.timing.seconds import side_by_side, step_time
@@ -30,17 +35,19 @@ class StepModel:
             step_time(decode_work(setting, active, live), where, decode)
             for active, live in ((0.0, 0.0), (1.0, 0.0), (0.0, _FAR))
         )
-        self._device = float(none.device)
-        self._position = (float(far.device) - self._device) / _FAR
+        active = np.arange(setting.slots + 1.0)
+        device = step_time(decode_work(setting, active, 0.0), where, decode).device
+        self._device = np.broadcast_to(device, active.shape).tolist()
+        self._position = (float(far.device) - float(none.device)) / _FAR
         self._host = float(none.host)
         self._sequence = float(one.host) - self._host
-        self._padded = {size: self._empty(*size) for size in self.prefills}
+        self._read: dict[tuple[int, ...], tuple[float, float]] = {}
         self._byte, self._flop = (
             float(step_time(Work((Part(CACHE, *each, setting.compute),)), where, prefill).device)
             for each in ((1.0, 0.0), (0.0, 1.0))
         )
 
-    @property
+    @cached_property
     def prefills(self) -> tuple[tuple[int, int], ...]:
         """(rows, tokens) of the prefill dispatches, growing in tokens."""
         setting = self.setting
@@ -49,7 +56,11 @@ class StepModel:
     def step(self, active: Amount, live: Amount) -> Amount:
         """Seconds of a decode step of so many sequences with so many positions in all."""
         host = self._host + self._sequence * active
-        return side_by_side(host, self._device + self._position * live, self._decode)
+        if isinstance(active, int):
+            device: Amount = self._device[active]
+        else:
+            device = np.interp(active, np.arange(len(self._device)), self._device)
+        return side_by_side(host, device + self._position * live, self._decode)
 
     def steps(self, count: int, active: int, live: float, grown: int) -> float:
         """Seconds of `count` decode steps one after another, the first with `live` positions, each
@@ -67,8 +78,8 @@ class StepModel:
     def read(self, chunks: list[tuple[int, int]]) -> float:
         """Seconds of a prefill dispatch; `chunks` as in `dispatch_work`."""
         longest = max(size for _, size in chunks)
-        size = next(each for each in self._padded if each[1] >= longest)
-        device, host = self._padded[size]
+        size = next(each for each in self.prefills if each[1] >= longest)
+        device, host = self._products(size, chunks)
         part = chunk_attention(self.setting, chunks)
         attention = max(part.bytes * self._byte, part.flops * self._flop)
         seconds = side_by_side(host, device + attention, self._prefill)
@@ -76,11 +87,18 @@ class StepModel:
         opened = sum(before == 0 for before, _ in chunks)
         return seconds + opened * self._prefill.request_s * self._prefill.effect
 
-    def _empty(self, rows: int, tokens: int) -> tuple[float, float]:
+    def _products(
+        self, size: tuple[int, int], chunks: Sequence[tuple[int, int]]
+    ) -> tuple[float, float]:
         """Device and host seconds of a dispatch without its attention."""
-        work = dispatch_work(self.setting, rows, tokens, ())
-        found = step_time(work, self.setting.slice, self._prefill)
-        return float(found.device), float(found.host)
+        own = sum(tokens for _, tokens in chunks)
+        key = (own, len(chunks)) if self.setting.skips_idle else size
+        if key not in self._read:
+            work = dispatch_work(self.setting, *size, chunks)
+            plain = replace(work, parts=work.parts[:-1])
+            found = step_time(plain, self.setting.slice, self._prefill)
+            self._read[key] = float(found.device), float(found.host)
+        return self._read[key]
 
 
 def step_model(setting: Setting, values: Mapping[str, float]) -> StepModel:

@@ -32,10 +32,10 @@ def decode_work(setting: Setting, active: Amount, live: Amount) -> Work:
     """A step in which `active` sequences, with `live` positions in all, make a token each.
 
     Both over the whole slice; arrays give work for each of several steps. All slots are computed,
-    whether active or not.
+    whether active or not, but where idle ones are skipped.
     """
     model, replicas = setting.model, setting.replicas
-    rows = setting.slots / replicas
+    rows = (active if setting.skips_idle else setting.slots) / replicas
     if setting.software.cache_reads == "whole":
         positions: Amount = setting.slots * setting.kept_positions / replicas
     else:
@@ -89,10 +89,11 @@ def dispatch_work(
     """A prefill dispatch of our server: padded to `rows` of `tokens` tokens each, with a chunk in
     some of the rows. chunks: (prompt tokens before it, its own).
     """
-    padded = float(rows * tokens)
+    read = float(sum(own for _, own in chunks) if setting.skips_idle else rows * tokens)
+    ends = len(chunks) if setting.skips_idle else rows
     return Work(
-        parts=(*_products(setting, padded, rows), chunk_attention(setting, chunks)),
-        reduced=_reduced(setting, padded),
+        parts=(*_products(setting, read, ends), chunk_attention(setting, chunks)),
+        reduced=_reduced(setting, read),
         collectives=_collectives(setting),
         sharers=setting.split,
         layers=setting.model.layers,
