@@ -3,8 +3,8 @@
     python -m benchmarks.compiled_memory --model smollm2-135m --batch-size 16 --quantize int8
 
 The engine's programs are compiled from shapes, then random weights and a cache are made and every
-program runs, on one device. What is taken is what the device reports; on CPU it is how far this
-process's resident memory grows at most.
+program runs, on one device, with every slot sampling. What is taken is what the device reports; on
+CPU it is how far this process's resident memory grows at most.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import gc
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from server.engine import state as states
 from server.engine.backend import choose_backend
 from server.engine.config import EngineConfig
 from server.engine.engine import EnginePlan
+from server.engine.state import SlotState
 from server.models.catalogue import catalogue
 from server.quant.schemes import SCHEMES
 from server.weights.dummy import dummy_parameters
@@ -117,6 +118,7 @@ def measure(plan: EnginePlan, report: Callable[[str], None]) -> list[Measured]:
         meter.reset()
         # Twice: the second run begins with what the first has left.
         for _ in range(2):
+            state = _busy(state)
             cache, state, out = program(parameters, cache, state, *given)
             jax.block_until_ready(out)
         said = program.memory_analysis()
@@ -177,6 +179,27 @@ def _make(plan: EnginePlan) -> tuple[Any, Any]:
         plan.model, backend.forms, backend.compute, plan.parameter_shardings(), plan.mlp_blocks
     )
     return jax.block_until_ready((parameters, engine_programs.empty(plan)))
+
+
+def _busy(state: SlotState) -> SlotState:
+    """Every slot at work and sampling with all limits: pages that no step touches are not taken."""
+
+    def full(like: jax.Array, value: float) -> jax.Array:
+        return jax.device_put(np.full(like.shape, value, like.dtype), like.sharding)
+
+    settings = state.settings
+    return replace(
+        state,
+        remaining=full(state.remaining, 8),
+        active=full(state.active, True),
+        settings=replace(
+            settings,
+            temperature=full(settings.temperature, 1.0),
+            top_k=full(settings.top_k, 50),
+            top_p=full(settings.top_p, 0.9),
+            logprobs=full(settings.logprobs, True),
+        ),
+    )
 
 
 def _given(plan: EnginePlan, name: tuple) -> tuple[Any, ...]:

@@ -208,7 +208,8 @@ def temporary_bytes(
     inner = (model.mlp_parts + 1) * model.ffn  # what goes into the activation and comes out
     # Twice over for int8 on CPU, which holds two terms of every activation.
     wide = 2 * (share(inner, model.ffn, split) + 4 * model.hidden)
-    row = (wide + share(3 * model.vocab, model.vocab, split)) * 4
+    # Sampling with every limit holds six arrays of logits: the compiled step says so.
+    row = (wide + share(6 * model.vocab, model.vocab, split)) * 4
     prefill, decode = tokens * wide * max(compute_bytes, 4), slots * row
     if live_block is not None:
         # Short rows do not fill their blocks.
