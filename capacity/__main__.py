@@ -5,7 +5,18 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from capacity.commands import calibrate, check, chips, compile, estimate, fit, forward, table
+from capacity.commands import (
+    calibrate,
+    check,
+    chips,
+    compile,
+    estimate,
+    fit,
+    forward,
+    plan,
+    simulate,
+    table,
+)
 from client.errors import UsageError
 
 OK, FOUND, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -13,6 +24,8 @@ COMMANDS = {
     "chips": chips,
     "fit": fit,
     "estimate": estimate,
+    "plan": plan,
+    "simulate": simulate,
     "forward": forward,
     "compile": compile,
     "calibrate": calibrate,
@@ -50,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m capacity",
         description="Does this model fit these chips, and how fast will it be?",
-        epilog="Status: 0 done, 1 check found something or an estimate misses its service level, "
+        epilog="Status: 0 done, 1 check found something or a service level is missed, "
         "2 bad input. docs/capacity.md explains every number.",
         allow_abbrev=False,
     )

@@ -12,12 +12,14 @@ from client.engines.ask import Model
 from client.engines.beside import load_estimates, read_earlier
 from client.engines.cell import OFFLINE, PointCell
 from client.engines.entry import Entries, gather
+from client.engines.measuring import Measuring, flag
 from client.engines.models import find_model
 from client.engines.options import OfflineOptions, parse_offline
 from client.engines.point import Point
 from client.engines.progress import Progress
 from client.engines.tables import render
 from client.engines.trial import Trials, Worker, beyond, worker_command
+from client.engines.variant import LOADSTONE
 from client.engines.view import View
 from client.errors import UsageError
 from client.report import make_page
@@ -30,6 +32,7 @@ from client.sweeping.files import locked, write_whole
 from client.sweeping.peaks import find_peaks
 from client.sweeping.processes import Interrupted, Processes
 from client.sweeping.state import State
+from client.targets.in_process import attention_forms, quantization_schemes
 from tokenization import default_model_path
 
 DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -56,6 +59,8 @@ def run(options: OfflineOptions, command: str, worker: Worker | None = None) -> 
     `worker`: how the process of a variant is started. Raises `UsageError` for input that cannot be
     used or a folder that holds something else, OSError when it cannot be written.
     """
+    if worker is None:
+        _check_names(options.measuring)
     folder = options.folder
     prepare(folder)
     models = _find_models(options, folder)
@@ -146,6 +151,17 @@ class _Filling:
         state.save(self.folder)
         write_whole(self.folder / TABLE, self.show.tables(state) + "\n")
         return state
+
+
+def _check_names(what: Measuring) -> None:
+    """Of our own engine's forms, which it would refuse only when it is started."""
+    if LOADSTONE not in what.engines:
+        return
+    known = {"quantize": quantization_schemes(), "attention": attention_forms()}
+    for name, allowed in known.items():
+        wrong = [each for each in getattr(what, name) if each not in allowed]
+        if wrong:
+            raise UsageError(f"{flag(name)}: {', '.join(allowed)}; got {wrong[0]!r}")
 
 
 def _find_models(options: OfflineOptions, folder: Path) -> dict[str, Model]:

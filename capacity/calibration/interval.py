@@ -7,22 +7,28 @@ import numpy as np
 
 from capacity.calibration.fit import Posterior
 from capacity.timing.efficiency import Efficiency, efficiency_of
-from client.results.comparison_repeats import student_t
+from client.results.comparison_repeats import CONFIDENCE, student_t
 
 _STEP = 1e-4
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A prediction with the bounds that a measurement stays within, 95 times of 100."""
+    """A prediction with the bounds that a measurement stays within, 95 times of 100.
+
+    freedom: of Student's t, which they were made with.
+    """
 
     value: float
     low: float
     high: float
+    freedom: float
 
-    def holds(self, measured: float) -> bool:
-        """Whether a measurement is inside."""
-        return self.low <= measured <= self.high
+    def holds(self, measured: float, confidence: float = CONFIDENCE) -> bool:
+        """Whether a measurement is inside, of bounds that are right so often."""
+        reach = np.log(self.high / self.value)
+        reach *= student_t(self.freedom, confidence) / student_t(self.freedom)
+        return bool(abs(np.log(measured / self.value)) <= reach)
 
 
 def interval(
@@ -41,8 +47,9 @@ def interval(
     gradient = np.array([_derivative(predict, posterior, tags, name) for name in posterior.free])
     variance = float(gradient @ posterior.covariance @ gradient) if posterior.free else 0.0
     variance += posterior.noise**2 if noise else 0.0
-    reach = student_t(max(posterior.freedom, 1.0)) * np.sqrt(variance)
-    return Interval(value, float(value * np.exp(-reach)), float(value * np.exp(reach)))
+    freedom = max(posterior.freedom, 1.0)
+    reach = student_t(freedom) * np.sqrt(variance)
+    return Interval(value, float(value * np.exp(-reach)), float(value * np.exp(reach)), freedom)
 
 
 def _derivative(

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from capacity.calibration.fit import Posterior, fit
-from capacity.calibration.held_out import HeldOut, summarise
+from capacity.calibration.held_out import HeldOut, leave_out, summarise
 from capacity.calibration.interval import Interval, interval
 from capacity.calibration.observation import Observation
 from capacity.calibration.store import Calibration, describe_data, describe_summary, save
@@ -14,17 +14,25 @@ from capacity.commands.options import add_chips, host_chip, read_chips
 from capacity.names import pick
 from capacity.published.model import evaluate
 from capacity.published.pages import find_model
+from capacity.records.document import record_files
 from capacity.records.own import OwnRun, observations, predictions
 from capacity.records.places import Places
 from capacity.records.read import Given, Reader
+from capacity.records.repeats import together
+from capacity.records.steps import read_dispatches, step_observations, step_priors
 from capacity.sanity.own import findings_of
 from capacity.sanity.published import doubts
 from capacity.tables.comparison import OURS, render_group
+from capacity.tables.markdown import number, percent, table
 from capacity.tables.own import render_own
 from capacity.tables.parameters import render_parameters
 from capacity.timing.efficiency import Prior, Priors
 from capacity.timing.profiles import NOISE, PROFILES
 from client.errors import UsageError
+
+_PARTS = 6
+_SOFTWARE = "loadstone"  # of records that do not say
+_STEP_NOISE = 0.03  # of the mean of many dispatches alike
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +43,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--page", help="a published page instead, such as 002")
     parser.add_argument("--group", help="of the page, such as 'a5000, one card'")
+    parser.add_argument(
+        "--steps", action="store_true",
+        help="fit single dispatches, told from when tokens came, not totals: for `simulate`",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FILE", help="keep the calibration")
     add_given(parser)
     add_chips(parser)
@@ -50,15 +62,16 @@ def add_given(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--sharding", default="model")
     group.add_argument("--batch-size", type=int)
     group.add_argument("--cache-length", type=int)
-    group.add_argument("--software", default="loadstone", choices=tuple(PROFILES))
+    group.add_argument(
+        "--software", choices=tuple(PROFILES),
+        help="of records of several, the one that counts (default: loadstone, where none is said)",
+    )  # fmt: skip
 
 
 def read_runs(given: argparse.Namespace) -> tuple[list[OwnRun], list[str]]:
-    """The runs of the records that can be believed, and notes on the rest."""
+    """The runs of the records that can be believed, repeats as one, and notes on the rest."""
     found, notes = reader(given).read(given.records)
-    software = {run.setting.software.name for run in found}
-    if len(software) > 1:
-        raise UsageError(f"records of {' and '.join(sorted(software))}: calibrate each by itself")
+    found, notes = _of_one_software(found, notes, given.software)
     runs = []
     for run in found:
         problems = findings_of(run)
@@ -67,7 +80,20 @@ def read_runs(given: argparse.Namespace) -> tuple[list[OwnRun], list[str]]:
             runs.append(run)
     if not runs:
         raise UsageError(f"nothing to calibrate with: {'; '.join(notes) or 'no figures'}")
-    return runs, notes
+    return together(runs), notes
+
+
+def _of_one_software(
+    found: list[OwnRun], notes: list[str], wanted: str | None
+) -> tuple[list[OwnRun], list[str]]:
+    """Those of `wanted`, where there are others, too."""
+    names = sorted({run.setting.software.name for run in found})
+    if len(names) == 1:
+        return found, notes
+    if wanted not in names:
+        raise UsageError(f"records of {' and '.join(names)}: --software says which of them to fit")
+    left = [run for run in found if run.setting.software.name == wanted]
+    return left, [*notes, f"{len(found) - len(left)} runs of other software left out"]
 
 
 def reader(given: argparse.Namespace) -> Reader:
@@ -82,7 +108,7 @@ def reader(given: argparse.Namespace) -> Reader:
             sharding=given.sharding,
             slots=given.batch_size,
             cache_length=given.cache_length,
-            software=given.software,
+            software=given.software or _SOFTWARE,
         ),
     )
 
@@ -93,6 +119,8 @@ def run(given: argparse.Namespace) -> int:
         return _of_page(given)
     if not given.records:
         raise UsageError("give records of own runs, or --page for a published one")
+    if given.steps:
+        return _of_steps(given)
     runs, notes = read_runs(given)
     software = runs[0].setting.software.name
     priors, noise = priors_of(runs, PROFILES[software]), NOISE[software]
@@ -124,6 +152,39 @@ def _of_page(given: argparse.Namespace) -> int:
     return 0
 
 
+def _of_steps(given: argparse.Namespace) -> int:
+    """Fits the dispatches of records of client.benchmark."""
+    software = given.software or _SOFTWARE
+    observations: list[Observation] = []
+    chips = set()
+    for path in (file for record in given.records for file in record_files(record)):
+        (run,) = reader(given).read([path])[0][:1]
+        dispatches = read_dispatches(path.with_suffix(".jsonl"), run.setting.chunk)
+        observations += step_observations(run.name, run.setting, dispatches)
+        chips.add(run.setting.slice.chip.title)
+    if len(observations) < 2:
+        raise UsageError("--steps: too few dispatches to tell from the times of tokens; stream")
+    priors = step_priors(PROFILES[software])
+    posterior = fit(observations, priors, _STEP_NOISE)
+    # In a few parts: a fit for each of dozens of means takes long and says the same.
+    parts = {id(each): place % _PARTS for place, each in enumerate(observations)}
+    held = leave_out(observations, priors, _STEP_NOISE, lambda each: parts[id(each)])
+    rows = [
+        [
+            each.observation.name,
+            number(each.predicted.value * 1e3),
+            number(each.observation.measured * 1e3),
+            percent(each.error),
+        ]
+        for each in held
+    ]
+    lines = [*table(["Dispatches", "estimated, ms", "measured, ms", "error"], rows), ""]
+    lines += [f"Left out in {_PARTS} parts: {summarise(held)}.", "", *render_parameters(posterior)]
+    print("\n".join(lines))
+    _keep(given, software, ", ".join(sorted(chips)), posterior, priors, held)
+    return 0
+
+
 def _keep(
     given: argparse.Namespace,
     software: str,
@@ -142,12 +203,13 @@ def _keep(
 
 
 def priors_of(runs: Sequence[OwnRun], base: Priors) -> Priors:
-    """The profile's, with arithmetic of its own for each scheme of several."""
+    """The profile's, with arithmetic and reading of its own for each scheme of several."""
     schemes = {run.setting.weights for run in runs}
     if len(schemes) == 1:
         return base
-    compute = base["compute"]
-    return {**base, **{f"compute@{name}": Prior(compute.median, 0.7) for name in sorted(schemes)}}
+    own = {f"compute@{name}": Prior(base["compute"].median, 0.7) for name in sorted(schemes)}
+    read = {f"quantized@{name}": base["quantized"] for name in sorted(schemes - {"none"})}
+    return {**base, **own, **read}
 
 
 def _held_out(

@@ -4,49 +4,44 @@ import argparse
 import json
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from capacity.calibration.interval import Interval, interval
 from capacity.commands.options import (
+    add_calibration,
     add_chips,
     add_model,
+    add_page,
+    one_setting,
     posterior_of,
-    read_chips,
-    read_slice,
-    setting_of,
-    whole_numbers,
 )
-from capacity.memory.need import largest_batch, memory_need, require_fit
+from capacity.commands.traffic_options import add_lengths
+from capacity.memory.need import memory_need, require_fit
+from capacity.pages.document import assumptions
+from capacity.pages.estimated import write_estimated
 from capacity.serving.batch_run import BatchTimes, batch_run, time_batch
 from capacity.serving.cost import datasheet_power, price_per_million
-from capacity.serving.lengths import SAMPLE, Lengths, parse_lengths
+from capacity.serving.lengths import Lengths, parse_lengths
 from capacity.serving.level import parse_level, require_possible
 from capacity.serving.steady import Server, Steady
+from capacity.simulation.step_model import step_model
 from capacity.tables.markdown import number, table
+from capacity.tables.parameters import render_parameters
 from capacity.timing.efficiency import IDEAL, Efficiency
 from capacity.work.setting import Setting
 from client.errors import UsageError
 
 MET, MISSED = 0, 1
-_DEFAULT_BATCH = 256
 _SEED = 0
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Options."""
     add_model(parser)
-    parser.add_argument(
-        "--batch-size", help=f"slots; default: the largest that fits, at most {_DEFAULT_BATCH}"
-    )
-    parser.add_argument(
-        "--lengths", default=SAMPLE,
-        help="PROMPT:ANSWER tokens, PROMPT:ANSWER~SIGMA (lognormal), sample (ShareGPT-like), or a "
-        "file: ShareGPT JSON, a trace, rows of client.benchmark (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument("--tokenizer", type=Path, help="counts the tokens of a ShareGPT file")
+    parser.add_argument("--batch-size", help="slots; default: the largest that fits, at most 256")
+    add_lengths(parser)
     parser.add_argument("--rate", type=float, help="requests a second; default: all at once")
     parser.add_argument(
         "--requests", type=int, default=1000, help="how many, all at once (default: %(default)s)"
@@ -55,10 +50,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--goodput", nargs="+", metavar="NAME:MS",
         help="a service level for the means, such as ttft:500 tpot:50; status 1 when it is missed",
     )  # fmt: skip
-    parser.add_argument(
-        "--calibration", type=Path, metavar="FILE", help="of `calibrate --out`; default: priors"
-    )
+    add_calibration(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_page(parser)
     add_chips(parser)
 
 
@@ -69,7 +63,7 @@ def run(given: argparse.Namespace) -> int:
     if given.requests < 1:
         raise UsageError(f"--requests: 1 or more; got {given.requests}")
     level = parse_level(given.goodput) if given.goodput else None
-    setting = _setting(given)
+    setting = one_setting(given)
     require_fit(setting)
     posterior, source = posterior_of(given)
     lengths = parse_lengths(given.lengths, given.tokenizer)
@@ -85,29 +79,16 @@ def run(given: argparse.Namespace) -> int:
     }
     values = {name: each.value for name, each in found.items()}
     missed = level.missed(values) if level is not None else []
+    lines = _report(given, setting, lengths, found, source, missed)
     if given.json:
         print(json.dumps(_as_json(setting, found, missed), indent=1))
     else:
-        print("\n".join(_report(given, setting, lengths, found, source, missed)))
+        print("\n".join(lines))
+    if given.html is not None:
+        rest = assumptions([setting.slice.chip], render_parameters(posterior), source)
+        model = step_model(setting, posterior.values)
+        write_estimated(given.html, model, lengths, lines, missed, rest)
     return MISSED if missed else MET
-
-
-def _setting(given: argparse.Namespace) -> Setting:
-    where = read_slice(given.slice, read_chips(given))
-    (length,) = whole_numbers("--cache-length", given.cache_length)[:1]
-    least = where.count if given.sharding == "batch" else 1
-
-    def at(slots: int) -> Setting:
-        return setting_of(
-            given, where, weights=given.quantize, sharding=given.sharding, cache_length=length,
-            slots=slots,
-        )  # fmt: skip
-
-    if given.batch_size is not None:
-        return at(whole_numbers("--batch-size", given.batch_size)[0])
-    most = largest_batch(at(least))
-    wanted = _DEFAULT_BATCH // least * least
-    return at(max(min(most, wanted), least))
 
 
 Predict = Callable[[Efficiency], float]

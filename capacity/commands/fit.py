@@ -8,6 +8,7 @@ from pathlib import Path
 from capacity.commands.options import (
     add_chips,
     add_model,
+    add_page,
     read_chips,
     read_slice,
     setting_of,
@@ -17,6 +18,7 @@ from capacity.commands.options import (
 from capacity.hardware.chip import GIB
 from capacity.memory.need import HEADROOM, MemoryNeed, largest_batch, memory_need
 from capacity.memory.plot import write_plot
+from capacity.pages.fitted import write_fitted
 from capacity.tables.markdown import table
 from capacity.work.setting import Setting
 from client.errors import UsageError
@@ -29,6 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--batch-size", help="slots, or several with commas; default: the largest that fits"
     )
     parser.add_argument("--plot", type=Path, metavar="FILE.html", help="the grid as a page")
+    add_page(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     add_chips(parser)
 
@@ -42,6 +45,8 @@ def run(given: argparse.Namespace) -> int:
         print("\n".join(_table(cells)))
     if given.plot is not None:
         write_plot(cells, given.plot)
+    if given.html is not None:
+        write_fitted(given.html, cells, _table(cells))
     if not any(most for _, _, most in cells):
         raise UsageError(_nowhere(cells))
     return 0

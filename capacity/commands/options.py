@@ -11,6 +11,7 @@ from capacity.hardware.chip import Chip
 from capacity.hardware.chips import known_chips
 from capacity.hardware.host import measure_host
 from capacity.hardware.slice import Slice, find_slice
+from capacity.memory.need import largest_batch
 from capacity.models import find_model
 from capacity.timing.profiles import NOISE, PROFILES
 from capacity.work.setting import CACHES, COMPUTES, SHARDINGS, Setting
@@ -19,6 +20,7 @@ from client.errors import UsageError
 from server.quant.schemes import SCHEMES
 
 HOST = "cpu"
+_DEFAULT_BATCH = 256
 
 
 def add_chips(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +57,21 @@ def add_model(parser: argparse.ArgumentParser, several: bool = False) -> None:
         "--compute", choices=COMPUTES, help="type of activations; default: bf16, fp32 on cpu"
     )
     parser.add_argument("--software", default="loadstone", help=", ".join(SOFTWARE))
+
+
+def add_calibration(parser: argparse.ArgumentParser) -> None:
+    """What the chips reach."""
+    parser.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="of `calibrate --out`; default: priors"
+    )
+
+
+def add_page(parser: argparse.ArgumentParser) -> None:
+    """The page."""
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE",
+        help="a page with tables, plots and assumptions that works offline",
+    )  # fmt: skip
 
 
 def read_chips(given: argparse.Namespace) -> dict[str, Chip]:
@@ -109,6 +126,26 @@ def setting_of(
     )
 
 
+def one_setting(given: argparse.Namespace) -> Setting:
+    """The one setting of options without lists; without --batch-size the largest batch that fits,
+    at most 256."""
+    where = read_slice(given.slice, read_chips(given))
+    (length,) = whole_numbers("--cache-length", given.cache_length)[:1]
+    least = where.count if given.sharding == "batch" else 1
+
+    def at(slots: int) -> Setting:
+        return setting_of(
+            given, where, weights=given.quantize, sharding=given.sharding, cache_length=length,
+            slots=slots,
+        )  # fmt: skip
+
+    if given.batch_size is not None:
+        return at(whole_numbers("--batch-size", given.batch_size)[0])
+    most = largest_batch(at(least))
+    wanted = _DEFAULT_BATCH // least * least
+    return at(max(min(most, wanted), least))
+
+
 def posterior_of(given: argparse.Namespace) -> tuple[Posterior, str]:
     """The efficiencies of --calibration, or the priors of --software; and where they come from."""
     if given.calibration is not None:
@@ -117,9 +154,16 @@ def posterior_of(given: argparse.Namespace) -> tuple[Posterior, str]:
             raise UsageError(
                 f"{given.calibration} is of {calibration.software}; --software is {given.software}"
             )
+        held = calibration.summary
+        error = (
+            f"; each left out and predicted by the others: median error {held['median']:.1%}, "
+            f"largest {held['largest']:.1%}"
+            if held
+            else ""
+        )
         return calibration.posterior, (
             f"calibrated with {len(calibration.data)} measurements on {calibration.chip} "
-            f"({given.calibration.name})"
+            f"({given.calibration.name}){error}"
         )
     if given.software not in PROFILES:
         raise UsageError(f"--software {given.software} has no profile; {', '.join(PROFILES)} have")

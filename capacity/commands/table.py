@@ -9,9 +9,10 @@ from pathlib import Path
 
 from capacity.commands.calibrate import add_given
 from capacity.commands.calibrate import run as run_calibration
-from capacity.commands.options import add_chips, read_chips
+from capacity.commands.options import add_chips, add_page, read_chips
 from capacity.hardware.chip import Chip
-from capacity.published.model import PageModel, evaluate
+from capacity.pages.compared import write_compared
+from capacity.published.model import GroupResult, PageModel, evaluate
 from capacity.published.pages import MODELS, find_model
 from capacity.sanity.published import doubts
 from capacity.tables.comparison import DEFINITIONS, OURS
@@ -31,6 +32,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "measurement (default)",
     )  # fmt: skip
     add_given(parser)
+    add_page(parser)
     add_chips(parser)
 
 
@@ -39,6 +41,9 @@ def run(given: argparse.Namespace) -> int:
     if given.records:
         if given.page is not None:
             raise UsageError("give records or --page, not both")
+        if given.html is not None:
+            raise UsageError("--html is for --page; client.report makes a page of records")
+        given.steps = False
         given.out = given.group = None
         return run_calibration(given)
     if given.page is None:
@@ -46,7 +51,11 @@ def run(given: argparse.Namespace) -> int:
     models = list(MODELS.values()) if given.page == "all" else [find_model(given.page)]
     if given.page == "all":
         print("\n".join(_header(given.definition)))
-    print("\n".join(_pages(models, read_chips(given), given.definition)).rstrip())
+    chips = read_chips(given)
+    pages = _pages(models, chips, given.definition)
+    print("\n".join(line for _, _, lines in pages for line in lines).rstrip())
+    if given.html is not None:
+        write_compared(given.html, pages, chips)
     return 0
 
 
@@ -65,9 +74,12 @@ def _header(definition: str) -> list[str]:
     ]
 
 
-def _pages(models: Sequence[PageModel], chips: dict[str, Chip], definition: str) -> list[str]:
-    lines = []
+def _pages(
+    models: Sequence[PageModel], chips: dict[str, Chip], definition: str
+) -> list[tuple[PageModel, Sequence[GroupResult], list[str]]]:
+    found: list[tuple[PageModel, Sequence[GroupResult], list[str]]] = []
     for model in models:
         print(f"page {model.number}: {len(model.page.rows)} rows", file=sys.stderr, flush=True)
-        lines += render(model, evaluate(model, chips, doubts(model, chips)), chips, definition)
-    return lines
+        groups = evaluate(model, chips, doubts(model, chips))
+        found.append((model, groups, render(model, groups, chips, definition)))
+    return found

@@ -17,6 +17,7 @@ from capacity.serving.lengths import Lengths
 from capacity.work.forward import Forward
 from capacity.work.setting import Setting
 from capacity.work.software import SOFTWARE
+from server.models.spec import ModelSpec
 
 _GENERATE, _LOSS = "generate", "loss"
 _OWN_ENGINE = "loadstone"
@@ -35,7 +36,7 @@ def points(
             continue
         name = (
             f"{cell['model']}, {cell['engine']} {cell['kind']} {cell['attention']}, batch "
-            f"{cell['batch_size']}, {cell['context']:,} tokens, round {cell['round']}"
+            f"{cell['batch_size']}, {cell['context']:,} tokens"
         )
         facts = cell["facts"]
         try:
@@ -43,7 +44,8 @@ def points(
         except VirtualDevices:
             notes.append(f"{path.name}: {name}: virtual devices of one CPU are not modelled")
             continue
-        own = _own(name, cell["model"], cell["engine"], cell["kind"], where, cell["batch_size"])
+        spec = _model(path.parent, cell["model"])
+        own = _own(name, spec, cell["engine"], cell["kind"], where, cell["batch_size"])
         own = replace(own, memory=(cell.get("memory") or {}).get("peak_bytes"), power=_power(cell))
         if settings["task"] == _GENERATE:
             ask = read_document(path.parent / cell["record"])["settings"]["ask"]
@@ -57,18 +59,25 @@ def generation(path: Path, document: Mapping[str, Any], places: Places) -> OwnRu
     """A batch decoded in process, from its own record. VirtualDevices where it ran on such."""
     ask, facts = document["settings"]["ask"], document["engine"]
     where = places.devices(facts["device"], facts["devices"])
-    own = _own(path.stem, document["model_id"], ask["engine"], ask["kind"], where, ask["batch"])
+    spec = _model(path.parents[2], document["model_id"])
+    own = _own(path.stem, spec, ask["engine"], ask["kind"], where, ask["batch"])
     return _decoded(own, ask, document)
 
 
-def _own(name: str, model: str, engine: str, kind: str, where: Slice, batch: int) -> OwnRun:
+def _model(run: Path, name: str) -> ModelSpec:
+    """By name; what `client.offline` knows and the catalogue does not lies in the run's folder."""
+    there = run / "models" / name
+    return find_model(str(there) if (there / "config.json").exists() else name)
+
+
+def _own(name: str, model: ModelSpec, engine: str, kind: str, where: Slice, batch: int) -> OwnRun:
     software = SOFTWARE[_OWN_ENGINE if engine == _OWN_ENGINE else "torch"]
     weights = "none" if kind in _PLAIN else kind
     compute = "fp32" if where.chip.kind == "cpu" else "bf16"
     if engine != _OWN_ENGINE:
         compute = _PLAIN.get(kind, compute)
     setting = Setting(
-        find_model(model),
+        model,
         where,
         weights=weights,
         cache="int8" if weights == "int8" and engine == _OWN_ENGINE else "none",

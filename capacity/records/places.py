@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from capacity.hardware.chip import Chip, Figure
+from capacity.hardware.host import INT8_PEAK
 from capacity.hardware.slice import Slice, find_slice
 from client.errors import UsageError
 
@@ -55,5 +56,6 @@ def host_of(machine: Mapping[str, Any]) -> Chip:
         "memory_gib": Figure(1.0, "not known", "", False),
         "bandwidth_gbps": Figure(machine["bandwidth_gbps"], _SOURCE, ""),
         "fp32_tops": Figure(machine["peak_tflops"], _SOURCE, ""),
+        "int8_tops": Figure(INT8_PEAK * machine["peak_tflops"], _SOURCE, "", False),
     }
     return Chip(_CPU, str(machine.get("cpu", "CPU")), _CPU, figures)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from capacity.serving.lengths import Lengths
 from capacity.timing.efficiency import IDEAL
 from capacity.timing.seconds import step_time
@@ -41,15 +43,8 @@ def parse_level(texts: Sequence[str]) -> Level:
 
 def require_possible(level: Level, setting: Setting, lengths: Lengths) -> None:
     """UsageError when not even a request alone, at every peak, would keep the level."""
-    prompt = float(lengths.inputs.mean())
-    seen = min(prompt + float(lengths.outputs.mean()) / 2, setting.kept_positions)
-    work = {
-        "ttft": prefill_work(setting, prompt),
-        "tpot": decode_work(setting, 1.0, seen),
-    }
-    for name, step in work.items():
-        limit = getattr(level, name)
-        least = float(step_time(step, setting.slice, IDEAL).total) * 1e3
+    for name in NAMES:
+        limit, least = getattr(level, name), least_ms(name, setting, lengths)
         if limit is not None and limit < least:
             raise UsageError(
                 f"--goodput {name}:{limit:g} is impossible: {setting.model.name} on "
@@ -57,6 +52,20 @@ def require_possible(level: Level, setting: Setting, lengths: Lengths) -> None:
                 "reached; more chips with --sharding model, fewer bits (--quantize int8) or faster "
                 f"memory lower it, or allow {name}:{_ceiling(least)}"
             )
+
+
+def least_ms(name: str, setting: Setting, lengths: Lengths, share: float | None = None) -> float:
+    """The least TTFT or TPOT, in ms, of one request alone with every peak reached: of a mean one,
+    or of the shortest prompt that a `share` of the requests do not go beyond.
+    """
+    inputs = lengths.inputs
+    prompt = float(inputs.mean() if share is None else np.quantile(inputs, share, method="lower"))
+    if name == "ttft":
+        work = prefill_work(setting, prompt)
+    else:
+        answer = float(lengths.outputs.mean()) if share is None else 0.0
+        work = decode_work(setting, 1.0, min(prompt + answer / 2, setting.kept_positions))
+    return float(step_time(work, setting.slice, IDEAL).total) * 1e3
 
 
 def _ceiling(milliseconds: float) -> str:

@@ -59,12 +59,7 @@ class Server:
     @property
     def positions(self) -> float:
         """Live positions of a sequence, averaged over all decode steps of all requests."""
-        inputs = self.lengths.inputs.astype(np.float64)
-        steps = self.lengths.outputs.astype(np.float64) - 1
-        kept = float(self.setting.kept_positions)
-        growing = np.clip(kept - inputs, 0.0, steps)
-        read = growing * inputs + growing * (growing + 1) / 2 + (steps - growing) * kept
-        return float(read.sum() / steps.sum()) if steps.sum() else float(inputs.mean())
+        return mean_positions(self.lengths, self.setting.kept_positions)
 
     def step(self, active: float) -> StepTime:
         """A decode step of so many sequences."""
@@ -119,6 +114,15 @@ class Server:
             step=step,
             prefill=reading,
         )
+
+
+def mean_positions(lengths: Lengths, kept: float) -> float:
+    """Live positions of a sequence, `kept` at most, averaged over all decode steps of all."""
+    inputs = lengths.inputs.astype(np.float64)
+    steps = lengths.outputs.astype(np.float64) - 1
+    growing = np.clip(kept - inputs, 0.0, steps)
+    read = growing * inputs + growing * (growing + 1) / 2 + (steps - growing) * kept
+    return float(read.sum() / steps.sum()) if steps.sum() else float(inputs.mean())
 
 
 def erlang_c(servers: int, load: float) -> float:

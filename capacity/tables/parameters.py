@@ -31,6 +31,6 @@ def parameter(name: str, value: float) -> str:
     plain = name.partition("@")[0]
     if plain.endswith("_s"):
         return f"{number(value * 1e3)} ms" if value >= 1e-4 else f"{number(value * 1e6)} us"
-    if plain in ("overlap", "effect"):
+    if plain in ("overlap", "ridge", "effect"):
         return number(value)
     return f"{value:.0%}"

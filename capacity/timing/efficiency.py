@@ -1,5 +1,6 @@
 """How much of its peaks a chip reaches under some software, and what the host adds."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
@@ -18,7 +19,8 @@ class Efficiency:
     step_s, layer_s, sequence_s: seconds of the host for a step, for each layer of it, and for each
     sequence in it. request_s: seconds of the host for each request taken in.
     overlap: how host and device run side by side: 1 one after the other, large ones hidden by the
-    longer (see `seconds.py`).
+    longer (see `seconds.py`). ridge: the same of a kernel's memory traffic and arithmetic; infinite
+    is the roofline.
     effect: of a group of measurements that is not explained, on the whole time.
     """
 
@@ -33,6 +35,7 @@ class Efficiency:
     sequence_s: float = 0.0
     request_s: float = 0.0
     overlap: float = 1.0
+    ridge: float = math.inf
     effect: float = 1.0
 
 

@@ -53,6 +53,7 @@ LOADSTONE = {
     "sequence_s": Prior(2e-5, 1.0),
     "request_s": Prior(1e-3, 1.0),
     "overlap": Prior(2.5, 0.3),
+    "ridge": Prior(3.0, 0.4),
 }
 
 PROFILES = {"torch": TORCH, "jetstream": JETSTREAM, "loadstone": LOADSTONE}

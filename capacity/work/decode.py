@@ -1,14 +1,20 @@
 """A decode step and a prefill of a served model."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from capacity.work.part import CACHE, WEIGHTS, Amount, Part, Work
 from capacity.work.setting import Setting
+from capacity.work.software import LEAST
 from server.models import sizes
 from server.models.spec import ModelSpec
 
 # Schemes whose products take int8 activations too.
 _INT8_PRODUCTS = ("int8-dynamic", "int8-decomp")
+# On CPUs our kernel takes exact activations as two int8 terms, and the table of nf4, too: products
+# of int8 that stand for one (server/kernels/cpu_codes.c).
+_CPU_TERMS = {"int8": 2, "int8-dynamic": 1, "int8-decomp": 1, "int4": 2, "nf4": 3, "nf4-dq": 3}
 # Four bits: written out before a product of many rows where software does that.
 _FOUR_BIT = ("nf4", "nf4-dq", "int4")
 # Written, read again and appended to by copying, for each key and value of every query head.
@@ -26,10 +32,10 @@ def decode_work(setting: Setting, active: Amount, live: Amount) -> Work:
     """A step in which `active` sequences, with `live` positions in all, make a token each.
 
     Both over the whole slice; arrays give work for each of several steps. All slots are computed,
-    whether active or not.
+    whether active or not, but where idle ones are skipped.
     """
     model, replicas = setting.model, setting.replicas
-    rows = setting.slots / replicas
+    rows = (active if setting.skips_idle else setting.slots) / replicas
     if setting.software.cache_reads == "whole":
         positions: Amount = setting.slots * setting.kept_positions / replicas
     else:
@@ -77,6 +83,33 @@ def prefill_work(setting: Setting, lengths: Amount, rows: int = 1) -> Work:
     )
 
 
+def dispatch_work(
+    setting: Setting, rows: int, tokens: int, chunks: Sequence[tuple[int, int]]
+) -> Work:
+    """A prefill dispatch of our server: padded to `rows` of `tokens` tokens each, with a chunk in
+    some of the rows. chunks: (prompt tokens before it, its own).
+    """
+    read = float(sum(own for _, own in chunks) if setting.skips_idle else rows * tokens)
+    ends = len(chunks) if setting.skips_idle else rows
+    return Work(
+        parts=(*_products(setting, read, ends), chunk_attention(setting, chunks)),
+        reduced=_reduced(setting, read),
+        collectives=_collectives(setting),
+        sharers=setting.split,
+        layers=setting.model.layers,
+    )
+
+
+def chunk_attention(setting: Setting, chunks: Sequence[tuple[int, int]]) -> Part:
+    """Attention of chunks of prompts, as in `dispatch_work`."""
+    model, kept = setting.model, setting.kept_positions
+    # Half of a chunk's own square is masked; before it is what the slot still holds.
+    seen = sum(size * min(before + size / 2, kept) for before, size in chunks)
+    read = sum(size + min(before, kept) for before, size in chunks)
+    flops = 4.0 * seen * _heads(setting) * model.head_dim * model.layers
+    return Part(CACHE, float(read) * setting.position_bytes, flops, setting.compute)
+
+
 def _products(
     setting: Setting, rows: Amount, head_rows: Amount, times: Amount = 1.0
 ) -> tuple[Part, Part]:
@@ -103,13 +136,22 @@ def _product(
         # Written in the compute type, and read by the product.
         written = 2.0 * weights / setting.split * setting.compute_bytes
         moved = moved + np.where(np.asarray(rows) > 1, written, 0.0)
+    arithmetic, terms = _arithmetic(setting, scheme)
     return Part(
         WEIGHTS,
         moved,
-        2.0 * weights / setting.split * rows,
-        "int8" if scheme in _INT8_PRODUCTS else setting.compute,
+        2.0 * weights / setting.split * rows * terms,
+        arithmetic,
         quantized=scheme != "none",
     )
+
+
+def _arithmetic(setting: Setting, scheme: str) -> tuple[str, int]:
+    """The type of a product's inputs, and how many such products stand for one."""
+    on_cpu = setting.slice.chip.kind == "cpu" and setting.software.int8_on_cpu
+    if on_cpu and scheme in _CPU_TERMS:
+        return "int8", 1 if setting.software is LEAST else _CPU_TERMS[scheme]
+    return ("int8" if scheme in _INT8_PRODUCTS else setting.compute), 1
 
 
 def _cache_traffic(setting: Setting, positions: Amount) -> Amount:

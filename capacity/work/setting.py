@@ -74,6 +74,11 @@ class Setting:
         return self.weights != "none"
 
     @property
+    def skips_idle(self) -> bool:
+        """Whether rows without a token cost no products: our CPU kernel looks for them."""
+        return self.software.skips_on_cpu and self.slice.chip.kind == "cpu"
+
+    @property
     def kept_positions(self) -> int:
         """Positions of a slot: the cache length, or the model's own window where that is less."""
         window = self.model.sliding_window

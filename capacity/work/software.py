@@ -16,6 +16,8 @@ class Software:
     dequantizes: 4-bit weights are written out in 16 bits before a product of more than one row.
     pads_prompts: to the next power of two.
     chunks_prompts: a prompt is read in chunks, and only its last token goes through the head.
+    int8_on_cpu: multiplies quantized weights in int8 on CPUs.
+    skips_on_cpu: idle slots and padding cost no products on CPUs.
     """
 
     name: str
@@ -27,6 +29,8 @@ class Software:
     dequantizes: bool = False
     pads_prompts: bool = False
     chunks_prompts: bool = False
+    int8_on_cpu: bool = False
+    skips_on_cpu: bool = False
 
 
 _ALL = (
@@ -36,8 +40,15 @@ _ALL = (
         stores_tied_head=True,
         quantizes_head=True,
         chunks_prompts=True,
+        int8_on_cpu=True,
+        skips_on_cpu=True,
     ),
-    Software("least", "only what has to be read and written, for bounds"),
+    Software(
+        "least",
+        "only what has to be read and written, for bounds",
+        int8_on_cpu=True,
+        skips_on_cpu=True,
+    ),
     Software(
         "jetstream",
         "jetstream-pytorch of spring 2024: reads the whole cache, one prompt a prefill",

@@ -19,6 +19,7 @@ from client.grading.subject import Subject
 from client.grading.text import Text
 from client.grading.windows import score
 from client.judging.judge import Judge
+from client.load.interrupt import Interrupt
 from client.targets.target import Target
 from client.workloads.lengths import LengthSettings
 from client.workloads.limits import Limits
@@ -26,6 +27,7 @@ from client.workloads.prompt import Prompt
 from client.workloads.synthetic import make_synthetic
 from client.workloads.writer import Writer
 
+_LOOKS_EVERY = 0.1  # seconds, for an interrupt
 _PERIOD_IN_A_LOG = 10.0  # seconds; there every drawing stays as a line of its own
 
 
@@ -133,13 +135,34 @@ def _random_prompts(subject: Subject, settings: SpeedSettings) -> tuple[Prompt, 
 
 
 def _run(target: Target, work: Callable[[], Awaitable[Any]]) -> Any:
-    """Opens the target, does the work and closes it."""
+    """Opens the target, does the work and closes it. Raises KeyboardInterrupt for an interrupt."""
 
     async def run() -> Any:
-        await target.open(lambda line: tqdm.write(line, file=sys.stderr))
+        watch = asyncio.create_task(_cancel_when(interrupt, asyncio.current_task()))
         try:
-            return await work()
+            await target.open(lambda line: tqdm.write(line, file=sys.stderr))
+            try:
+                return await work()
+            finally:
+                await target.close()
         finally:
-            await target.close()
+            watch.cancel()
 
-    return asyncio.run(run())
+    # asyncio's own way only cancels, and Python 3.11's wait_for forgets that when what it waits for
+    # is done in the same moment (https://github.com/python/cpython/issues/86296).
+    with Interrupt() as interrupt:
+        try:
+            found = asyncio.run(run())
+        except asyncio.CancelledError:
+            if not interrupt.is_set:
+                raise
+    if interrupt.is_set:
+        raise KeyboardInterrupt
+    return found
+
+
+async def _cancel_when(interrupt: Interrupt, task: "asyncio.Task[Any] | None") -> None:
+    while not interrupt.is_set:
+        await asyncio.sleep(_LOOKS_EVERY)
+    assert task is not None, "runs in a task"
+    task.cancel()

@@ -42,8 +42,8 @@ def ratio_interval(baseline: Sequence[float], other: Sequence[float]) -> tuple[f
     return ratio * math.exp(-reach), ratio * math.exp(reach)
 
 
-def student_t(freedom: float) -> float:
-    """The value Student's t stays within, either way, with a probability of 95%; by bisection.
+def student_t(freedom: float, confidence: float = CONFIDENCE) -> float:
+    """The value Student's t stays within, either way, with this probability; by bisection.
 
     With t = sqrt(freedom) * tan(angle) the density becomes cos(angle)^(freedom - 1), which is
     integrated from 0. `freedom` is 1 or more.
@@ -59,7 +59,7 @@ def student_t(freedom: float) -> float:
     low, high = 0.0, math.atan(_LARGEST / math.sqrt(freedom))
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if below(middle) < (1 + CONFIDENCE) / 2 else (low, middle)
+        low, high = (middle, high) if below(middle) < (1 + confidence) / 2 else (low, middle)
     return math.sqrt(freedom) * math.tan(low)
 
 

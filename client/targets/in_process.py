@@ -167,7 +167,8 @@ class LocalEngine:
     def losses(self, window: int, chunk: int) -> Callable[[Sequence[int]], np.ndarray]:
         """Reads up to `window` token ids from an empty cache, `chunk` at a time as a prompt is
         read: the loss of each but the first in nats, float32. Raises `NotReadyError`."""
-        reading = self.engine.reading(window, chunk)
+        with explained("the text cannot be read"):
+            reading = self.engine.reading(window, chunk)
 
         def losses(tokens: Sequence[int]) -> np.ndarray:
             with explained("the text cannot be read"):
@@ -191,6 +192,13 @@ def quantization_schemes() -> tuple[str, ...]:
     from server.quant.schemes import SCHEMES
 
     return tuple(SCHEMES)
+
+
+def attention_forms() -> tuple[str, ...]:
+    """The names of our engine's attention."""
+    from server.attention.names import IMPLEMENTATIONS
+
+    return IMPLEMENTATIONS
 
 
 def _parts(words: Sequence[str], text: bool) -> Any:

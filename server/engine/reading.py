@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Int32
 
 from server.engine import mesh as meshes
 from server.engine.backend import Backend
-from server.models.decoder import Batch, Cache, forward, logits
+from server.engine.losses import token_losses
+from server.models.decoder import Batch, Cache, forward
 from server.models.parameters import Parameters
 from server.models.spec import ModelSpec
 from server.quant import kv
@@ -24,7 +25,8 @@ from server.quant import kv
 
 @dataclass(frozen=True)
 class Reading:
-    """`window`: tokens that see each other, at most. `chunk`: how many are read in a dispatch."""
+    """`window`: tokens that see each other, at most: fewer where the model's own window is smaller.
+    `chunk`: how many are read in a dispatch."""
 
     spec: ModelSpec
     backend: Backend
@@ -39,6 +41,11 @@ class Reading:
                 f"a window of {self.window} tokens read {self.chunk} at a time; the window has 2 "
                 "or more, a chunk from 1 to the window's"
             )
+        limit = self.spec.position_limit
+        if limit is not None and self.window > limit:
+            raise ValueError(
+                f"a window of {self.window} tokens; {self.spec.name} has {limit} positions"
+            )
 
     def losses(self, tokens: Sequence[int]) -> Float[np.ndarray, " T-1"]:
         """The negative log-likelihood of each token but the first, in nats.
@@ -49,8 +56,9 @@ class Reading:
         if not 2 <= len(tokens) <= self.window:
             raise ValueError(f"{len(tokens)} tokens; from 2 to the window's {self.window} are read")
         cache, found = self._empty_cache(), []
-        for start in range(0, len(tokens) - 1, self.chunk):
-            part = np.asarray(tokens[start : start + self.chunk + 1], np.int32)
+        size = self._size
+        for start in range(0, len(tokens) - 1, size):
+            part = np.asarray(tokens[start : start + size + 1], np.int32)
             losses, cache = self._program(self.parameters, cache, *self._batch(start, part))
             found.append((losses, len(part) - 1))
         return np.concatenate([np.asarray(losses)[0, :count] for losses, count in found])
@@ -61,13 +69,23 @@ class Reading:
         return jax.jit(self._read, donate_argnums=(1,), out_shardings=kept)
 
     @property
+    def _length(self) -> int:
+        """Positions of the cache; one as long as the model's sliding window is that window."""
+        return min(self.window, self.spec.longest_cache or self.window)
+
+    @property
+    def _size(self) -> int:
+        """Of a dispatch."""
+        return min(self.chunk, self._length)
+
+    @property
     def _rows(self) -> int:
         """As many as there are groups of slots; all but the first stay idle."""
         return self.mesh.shape["data"]
 
     def _batch(self, start: int, part: Int32[np.ndarray, " C"]) -> tuple[Batch, np.ndarray]:
         """A run of tokens, the last of which is only to be guessed; and what is to be guessed."""
-        tokens, targets = np.zeros((2, self._rows, self.chunk), np.int32)
+        tokens, targets = np.zeros((2, self._rows, self._size), np.int32)
         tokens[0, : len(part) - 1], targets[0, : len(part) - 1] = part[:-1], part[1:]
         lengths = np.zeros(self._rows, np.int32)
         lengths[0] = len(part) - 1
@@ -83,16 +101,13 @@ class Reading:
     def _read(
         self, parameters: Parameters, cache: Cache, batch: Batch, targets: Int32[Array, "N T"]
     ) -> tuple[Float[Array, "N T"], Cache]:
-        operations, span = self.backend.operations, self.window
+        operations, span = self.backend.operations, self._length
         hidden, cache = forward(self.spec, operations, parameters, cache, batch, span)
-        scores = logits(parameters, hidden.reshape(-1, hidden.shape[-1]))  # [N,T,D] -> [NT,V]
-        chosen = jnp.take_along_axis(scores, targets.reshape(-1, 1), axis=-1)[:, 0]
-        losses = jax.nn.logsumexp(scores, axis=-1) - chosen
-        return losses.reshape(targets.shape), cache
+        return token_losses(self.spec, parameters, hidden, targets), cache
 
     def _empty_cache(self) -> Cache:
         spec = self.spec
-        sizes = (self._rows, spec.kv_heads, self.window, spec.head_dim, self.backend.cache)
+        sizes = (self._rows, spec.kv_heads, self._length, spec.head_dim, self.backend.cache)
         make = jax.jit(
             lambda: tuple(kv.empty(*sizes) for _ in range(spec.layers)),
             out_shardings=meshes.cache_sharding(spec, self.mesh),

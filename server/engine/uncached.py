@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int32
 
@@ -17,6 +16,7 @@ from server.engine import memory
 from server.engine import mesh as meshes
 from server.engine.backend import choose_uncached
 from server.engine.config import EngineConfig
+from server.engine.losses import token_losses
 from server.engine.memory import GIB, DoesNotFitError
 from server.engine.open import (
     HEADROOM,
@@ -32,9 +32,6 @@ from server.models.spec import ModelSpec
 from server.quant.kv import NoKV
 from server.weights.dummy import dummy_shapes
 
-# Logits that the loss makes at once, in float32. Those of 16 x 1,024 tokens and a vocabulary of
-# 49,152 would take 3.2 GB.
-LOGIT_BYTES = 64 * 2**20
 PROGRAMS = ("next_logits", "losses")
 
 
@@ -200,26 +197,9 @@ class Forwards:
         return logits(parameters, self._hidden(parameters, tokens)[:, -1])
 
     def losses(self, parameters: Parameters, tokens: Int32[Array, "B T"]) -> Float[Array, "B T"]:
-        """See `Uncached`; behind the last token a value without meaning.
-
-        Logits are made for some positions at a time, so that few are held at once.
-        """
-        rows, length = tokens.shape
+        """See `Uncached`; behind the last token a value without meaning."""
         hidden = self._hidden(parameters, tokens)
-        targets = jnp.roll(tokens, -1, axis=1)
-        size = min(length, max(1, LOGIT_BYTES // (4 * self.spec.vocab * rows)))
-
-        def block(first: jax.Array) -> Float[Array, "B size"]:
-            part = lax.dynamic_slice_in_dim(hidden, first, size, axis=1)
-            target = lax.dynamic_slice_in_dim(targets, first, size, axis=1)
-            return cross_entropy(logits(parameters, part), target)
-
-        # The last block begins earlier where it would not be full.
-        starts = np.minimum(np.arange(0, length, size), length - size).astype(np.int32)
-        blocks = lax.map(block, jnp.asarray(starts))
-        spare = len(starts) * size - length
-        full = jnp.moveaxis(blocks[:-1], 0, 1).reshape(rows, length - size + spare)
-        return jnp.concatenate([full, blocks[-1][:, spare:]], axis=1)
+        return token_losses(self.spec, parameters, hidden, jnp.roll(tokens, -1, axis=1))
 
     def _hidden(self, parameters: Parameters, tokens: Int32[Array, "B T"]) -> Float[Array, "B T D"]:
         rows, length = tokens.shape
@@ -228,16 +208,6 @@ class Forwards:
         window = min(length, self.spec.sliding_window or length)
         nothing = (NoKV(window),) * self.spec.layers
         return forward(self.spec, self.operations, parameters, nothing, batch, 0)[0]
-
-
-def cross_entropy(
-    scores: Float[Array, "B T V"], targets: Int32[Array, "B T"]
-) -> Float[Array, "B T"]:
-    """-log softmax(scores)[target]. As a sum over the vocabulary, which may be split over devices,
-    and not as a look-up, for which XLA would gather all of it."""
-    ids = lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
-    chosen = jnp.sum(jnp.where(ids == targets[..., None], scores, 0.0), -1)
-    return jax.nn.logsumexp(scores, axis=-1) - chosen
 
 
 def _check_fit(what: str, needed: int, devices: list[jax.Device], advice: str) -> None:

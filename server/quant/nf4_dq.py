@@ -41,6 +41,22 @@ LEVELS = dynamic_levels()
 _BOUNDS = (LEVELS[:-1] + LEVELS[1:]) / np.float32(2)
 
 
+def read_levels(ranks: UInt8[Array, "..."]) -> Float[Array, "..."]:
+    """The levels to a last bit, by arithmetic: to look 256 up takes TPUs 30 times as long.
+
+    A rank is n = 2^d + step above or below that of zero, 127: the step in the middle of decade d.
+    """
+    number = ranks.astype(jnp.int32) - 127
+    size = jnp.abs(number).astype(jnp.float32)
+    level = jnp.zeros_like(size)
+    for decade in range(7):
+        unit, steps = 10.0 ** (decade - 6), 2.0**decade
+        middle = (size - steps + 0.5) * (0.9 * unit / steps) + 0.1 * unit
+        level = jnp.where(size >= steps, middle, level)
+    level = jnp.where(number == 128, 1.0, level)
+    return jnp.where(number < 0, -level, level)
+
+
 def quantize_scales(scales: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """float32 [N, G] -> ranks uint8 [N, G], spreads float32 [S], the mean float32 [1]."""
     mean = np.mean(scales, dtype=np.float64).astype(np.float32)
@@ -74,7 +90,7 @@ class Nf4Dq:
         blocks, outputs = self.ranks.shape
         output = jnp.arange(outputs, dtype=jnp.int32)
         number = (output * blocks + jnp.arange(blocks, dtype=jnp.int32)[:, None]) // GROUP
-        return jnp.asarray(LEVELS)[self.ranks] * jnp.asarray(self.spreads)[number] + self.mean
+        return read_levels(self.ranks) * jnp.asarray(self.spreads)[number] + self.mean
 
 
 @jax.tree_util.register_dataclass

@@ -6,7 +6,8 @@ from server.scheduler.event import Cause, Event, Failure
 from server.scheduler.loop import EngineLoop, Sink
 from server.scheduler.plan import Decode, Plan, Prefill
 from server.scheduler.request import Request, State
-from server.scheduler.scheduler import Policy, Scheduler, Stats
+from server.scheduler.scheduler import Scheduler, Stats
+from server.scheduler.turns import Policy, Turns
 
 __all__ = [
     "Cause",
@@ -31,4 +32,5 @@ __all__ = [
     "State",
     "Stats",
     "Token",
+    "Turns",
 ]

@@ -10,7 +10,8 @@ from server.scheduler.errors import EngineLost, ShuttingDown
 from server.scheduler.event import Cause, Event, Failure
 from server.scheduler.plan import Decode, Plan, Prefill
 from server.scheduler.request import Request
-from server.scheduler.scheduler import Policy, Scheduler, Stats
+from server.scheduler.scheduler import Scheduler, Stats
+from server.scheduler.turns import Policy
 
 _logger = logging.getLogger(__name__)
 

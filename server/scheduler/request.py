@@ -36,7 +36,7 @@ class Request:
     state: State = State.NEW
     slot: int | None = None
     prompt_read: int = 0  # prompt tokens handed to the engine
-    promised: int = 0  # the fewest tokens the steps handed to the engine make, if it runs on
+    joined: int = 0  # decode steps before the first that it takes part in
     generated: int = 0  # tokens that came back
     queued_at: float | None = None
     prefill_at: float | None = None

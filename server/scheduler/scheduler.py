@@ -1,33 +1,14 @@
 """Which request runs when."""
 
-import itertools
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush
 
 from server.engine.protocol import EngineShape, Finish, PrefillChunk, Token
 from server.scheduler.deadlines import Deadlines
-from server.scheduler.errors import QueueFull
 from server.scheduler.event import Cause, Event, Failure
 from server.scheduler.plan import Decode, Plan, Prefill
 from server.scheduler.request import Request, State
-
-
-@dataclass(frozen=True)
-class Policy:
-    """`queue_limit`: requests that may wait. `prefills_per_decode`: the most prefill steps between
-    two decode steps while any stream is running; more fill the slots sooner, fewer keep the time
-    between tokens of running streams short.
-    """
-
-    queue_limit: int = 16_384
-    prefills_per_decode: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("queue_limit", "prefills_per_decode"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+from server.scheduler.turns import Policy, Span, Turn, Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +23,7 @@ class Stats:
 
 
 class Scheduler:
-    """First come, first served, over the slots of an engine.
+    """Requests, tokens and events around the policy, which is in `Turns`.
 
     It touches no device, clock or thread: `plan` says what to do next, `complete` takes the results
     back and `take_events` hands out what became of the requests. Several dispatches may be under
@@ -53,27 +34,18 @@ class Scheduler:
     def __init__(self, shape: EngineShape, policy: Policy | None = None) -> None:
         self.shape = shape
         self.policy = policy or Policy()
-        self._queue: OrderedDict[Request, None] = OrderedDict()
-        self._free = list(range(shape.slots))  # a heap
-        self._prefilling: dict[int, Request] = {}  # by slot, oldest first
-        self._decoding: dict[int, Request] = {}
+        self._turns = Turns(shape, self.policy)
         self._release: list[int] = []
         self._events: list[Event] = []
         self._deadlines = Deadlines()
-        self._prefills = 0  # prefill steps since the last decode step
         self._tokens = 0
 
     def submit(self, request: Request, now: float) -> None:
         """Takes a request in. Raises QueueFull when `queue_limit` requests wait already."""
         if request.state is not State.NEW:
             raise ValueError(f"request {request.id} was submitted before; make a new one")
-        if len(self._queue) >= self.policy.queue_limit:
-            raise QueueFull(
-                f"{len(self._queue)} requests wait and the limit is {self.policy.queue_limit}; "
-                "try again later or send fewer at once"
-            )
-        request.state, request.queued_at = State.QUEUED, now
-        self._queue[request] = None
+        self._turns.join(request)
+        request.queued_at = now
         self._deadlines.add(request)
 
     def cancel(self, request: Request, now: float) -> None:
@@ -90,7 +62,7 @@ class Scheduler:
 
     def fail_all(self, failure: Failure, now: float) -> None:
         """Ends every request with the same failure."""
-        for request in [*self._decoding.values(), *self._prefilling.values(), *self._queue]:
+        for request in list(self._turns.all()):
             self.fail(request, failure, now)
 
     def plan(self, now: float) -> Plan:
@@ -126,7 +98,8 @@ class Scheduler:
     @property
     def live(self) -> int:
         """Requests that have not ended."""
-        return len(self._queue) + len(self._prefilling) + len(self._decoding)
+        turns = self._turns
+        return turns.queued + turns.prefilling + turns.decoding
 
     @property
     def idle(self) -> bool:
@@ -136,69 +109,23 @@ class Scheduler:
     def stats(self) -> Stats:
         """The counts of this moment."""
         return Stats(
-            queued=len(self._queue),
-            prefilling=len(self._prefilling),
-            decoding=len(self._decoding),
+            queued=self._turns.queued,
+            prefilling=self._turns.prefilling,
+            decoding=self._turns.decoding,
             slots=self.shape.slots,
             tokens=self._tokens,
         )
 
     def _dispatch(self, now: float) -> Prefill | Decode | None:
-        wanted = any(request.promised < request.max_tokens for request in self._decoding.values())
-        may_read = not wanted or self._prefills < self.policy.prefills_per_decode
-        if may_read and (requests := self._next_to_read()):
-            self._prefills += 1
-            for request in requests:
-                if request.state is State.QUEUED:
-                    self._admit(request, now)
-            return Prefill([self._next_chunk(request) for request in requests], requests)
-        self._prefills = 0
-        return self._decode() if wanted else None
-
-    def _next_to_read(self) -> list[Request]:
-        """The oldest requests with prompt left, as many as one step can read together."""
-        waiting = itertools.islice(self._queue, len(self._free))
-        chosen: list[Request] = []
-        longest = 0
-        for request in itertools.chain(self._prefilling.values(), waiting):
-            left = len(request.prompt) - request.prompt_read
-            longest = max(longest, min(left, self.shape.chunk))
-            if len(chosen) >= self.shape.prefill_size(longest).rows:
-                break
-            chosen.append(request)
-        return chosen
-
-    def _admit(self, request: Request, now: float) -> None:
-        del self._queue[request]
-        slot = heappop(self._free)
-        request.state, request.slot, request.prefill_at = State.PREFILL, slot, now
-        self._prefilling[slot] = request
-
-    def _next_chunk(self, request: Request) -> PrefillChunk:
-        assert request.slot is not None
-        start = request.prompt_read
-        tokens = request.prompt[start : start + self.shape.chunk]
-        request.prompt_read += len(tokens)
-        last = request.prompt_read == len(request.prompt)
-        if last:
-            del self._prefilling[request.slot]
-            self._decoding[request.slot] = request
-            request.state, request.promised = State.DECODE, 1
-        return PrefillChunk(
-            slot=request.slot,
-            tokens=tokens,
-            start=start,
-            last=last,
-            sampling=request.sampling,
-            max_tokens=request.max_tokens,
-            ignore_eos=request.ignore_eos,
-            logprobs=request.logprobs,
-        )
-
-    def _decode(self) -> Decode:
-        for request in self._decoding.values():
-            request.promised += 1
-        return Decode(dict(self._decoding))
+        turn = self._turns.next()
+        if turn is Turn.DECODE:
+            return Decode(self._turns.owners)
+        if isinstance(turn, Turn):
+            return None
+        for span in turn:
+            if span.start == 0:
+                span.request.prefill_at = now
+        return Prefill([_chunk(span) for span in turn], [span.request for span in turn])
 
     def _hand_out(self, request: Request, tokens: list[Token], now: float) -> None:
         if request.first_token_at is None:
@@ -210,16 +137,26 @@ class Scheduler:
     def _give_up(self, request: Request, end: Finish | Failure, now: float) -> None:
         if request.state in (State.NEW, State.ENDED):
             return
-        if request.state is State.QUEUED:
-            del self._queue[request]
-        elif request.slot is not None:
+        if request.slot is not None:
             self._release.append(request.slot)
         self._end(request, now)
         self._events.append(Event(request, (), end))
 
     def _end(self, request: Request, now: float) -> None:
-        if request.slot is not None:
-            self._prefilling.pop(request.slot, None)
-            self._decoding.pop(request.slot, None)
-            heappush(self._free, request.slot)
+        self._turns.leave(request)
         request.state, request.ended_at = State.ENDED, now
+
+
+def _chunk(span: Span) -> PrefillChunk:
+    request = span.request
+    assert request.slot is not None
+    return PrefillChunk(
+        slot=request.slot,
+        tokens=request.prompt[span.start : span.stop],
+        start=span.start,
+        last=span.last,
+        sampling=request.sampling,
+        max_tokens=request.max_tokens,
+        ignore_eos=request.ignore_eos,
+        logprobs=request.logprobs,
+    )

@@ -23,6 +23,7 @@ from server.attention.uncached import (
 from server.engine.mesh import make_mesh
 from server.kernels import build
 from tests.attention.self_attention import Problem
+from tests.cache import CACHE
 
 SMALL_BLOCKS = SelfChunk(partial(attend_blocks, queries=16, keys=24))
 # Rows of lengths that no block divides, one as long as a block of splash, one idle.
@@ -56,7 +57,7 @@ def make(name: str, problem: Problem, key: str) -> Attention:
     if name == "cpu-kernel":
         if problem.compute != "float32":
             pytest.skip("CPUs compute in float32")
-        if reason := build.load(None):
+        if reason := build.load(CACHE):
             pytest.skip(f"no CPU kernel: {reason}")
         return attend_in_kernel
     if name == "splash":
@@ -88,7 +89,7 @@ def test_all_that_may_be_chosen_is_tested() -> None:
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_any_size_in_the_kernel(data: st.DataObject) -> None:
-    if reason := build.load(None):
+    if reason := build.load(CACHE):
         pytest.skip(f"no CPU kernel: {reason}")
     problem = draw(data, st.sampled_from([16, 48, 64]))
     assert np.abs(problem.run(attend_in_kernel) - problem.expected()).max() <= BOUND["float32"]

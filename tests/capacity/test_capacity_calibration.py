@@ -81,13 +81,17 @@ def test_a_parameter_of_a_tag_is_fitted_to_those_that_have_it() -> None:
 
 
 def test_intervals_hold_as_often_as_they_say() -> None:
-    """95% of new measurements, over 40 sets of data of their own."""
-    inside = []
+    """95% and 90% of new measurements, over 40 sets of data of their own."""
+    inside, narrow = [], []
     for seed in range(40):
         posterior = fit(observations(0.1, seed), PRIORS, 0.1)
         for new in observations(0.1, seed + 1000, sizes=7):
-            inside.append(interval(new.predict, posterior).holds(new.measured))
+            found = interval(new.predict, posterior)
+            inside.append(found.holds(new.measured))
+            narrow.append(found.holds(new.measured, 0.9))
+            assert found.holds(found.low * 1.001) and not found.holds(found.high * 1.001)
     assert 0.92 <= np.mean(inside) <= 0.98
+    assert 0.87 <= np.mean(narrow) <= 0.93
 
 
 def test_leaving_one_out_does_not_look_at_it() -> None:

@@ -1,6 +1,7 @@
 """Own records: a sweep gives back the efficiencies that made it; what cannot be read is refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from capacity_records import MACHINE, MODEL, TRUE, cpu, write_rows, write_sweep
 from capacity_settings import setting
 
+from capacity.__main__ import BAD_INPUT, OK, main
 from capacity.calibration.fit import fit
 from capacity.hardware.chips import known_chips
 from capacity.records.own import FORWARD, RATED, SERVED, STEP, OwnRun, observations
@@ -19,6 +21,7 @@ from capacity.serving.lengths import Lengths
 from capacity.timing.efficiency import Prior
 from client.errors import UsageError
 
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "models"
 PRIORS = {
     "weights": Prior(0.8, 0.3),
     "cache": Prior(0.6, 0.5),
@@ -143,29 +146,55 @@ def test_a_run_in_process_is_a_decode_step(tmp_path: Path) -> None:
     assert run.lengths.inputs.tolist() == [64] * 8
 
 
+PASS = {
+    "model": "clm-60m", "engine": "loadstone", "kind": "none", "attention": "flash",
+    "batch_size": 16, "context": 1024, "round": 1, "status": "ok", "runs": [[2.0, None]] * 5,
+    "joules": 1500.0, "energy_source": "a counter", "memory": {"peak_bytes": 3 * 2**30},
+    "facts": {"device": "NVIDIA H200", "devices": 1}, "figures": {"mean_e2el_ms": 200.0},
+}  # fmt: skip
+
+
+def write_passes(folder: Path, *cells: dict, **settings: object) -> Path:
+    """As client.offline keeps passes without a cache."""
+    document = {"format": "loadstone-offline-1", "machine": MACHINE, "settings": settings}
+    path = folder / "offline.json"
+    path.write_text(json.dumps({**document, "cells": cells}))
+    return path
+
+
 def test_passes_in_process(tmp_path: Path) -> None:
-    cell = {
-        "model": "clm-60m", "engine": "loadstone", "kind": "none", "attention": "flash",
-        "batch_size": 16, "context": 1024, "round": 1, "status": "ok", "runs": [[2.0, None]] * 5,
-        "joules": 1500.0, "energy_source": "a counter", "memory": {"peak_bytes": 3 * 2**30},
-        "facts": {"device": "NVIDIA H200", "devices": 1}, "figures": {"mean_e2el_ms": 200.0},
-    }  # fmt: skip
-    document = {
-        "format": "loadstone-offline-1", "machine": MACHINE, "settings": {"task": "loss"},
-        "cells": [cell, {**cell, "batch_size": 99, "status": "oom"}],
-    }  # fmt: skip
-    path = tmp_path / "offline.json"
-    path.write_text(json.dumps(document))
+    write_passes(tmp_path, PASS, {**PASS, "batch_size": 99, "status": "oom"}, task="loss")
     ((run,), _) = reader().read([tmp_path])
     assert run.kind == FORWARD and run.forward is not None and run.forward.fused
     assert (run.runtime_ms, run.memory) == (200.0, 3 * 2**30)
     assert run.tokens_per_s == pytest.approx(16 * 1024 / 0.2)
     assert run.power is not None and run.power.watts == 150.0
     assert "a counter" in run.power.source
-    document["settings"] = {"task": "forward", "new_tokens": 16}
-    path.write_text(json.dumps(document))
+    write_passes(tmp_path, PASS, task="forward", new_tokens=16)
     ((run,), _) = reader().read([tmp_path])
     assert run.runtime_ms == 12.5
+
+
+def test_a_runs_own_models_and_repeats(tmp_path: Path) -> None:
+    """A model that only the run's folder knows; rounds of a point go by one name."""
+    folder = tmp_path / "models" / "tiny"
+    folder.mkdir(parents=True)
+    shutil.copy(FIXTURES / "qwen25" / "config.json", folder)
+    tiny = {**PASS, "model": "tiny"}
+    write_passes(tmp_path, tiny, {**tiny, "round": 2}, {**tiny, "batch_size": 8}, task="loss")
+    runs, _ = reader().read([tmp_path])
+    assert [run.setting.model.family for run in runs] == ["qwen2"] * 3
+    assert runs[0].name == runs[1].name != runs[2].name
+
+
+def test_of_records_of_several_one_is_chosen(tmp_path: Path, capsys) -> None:
+    cells = [PASS, {**PASS, "engine": "transformers", "kind": "bfloat16"}]
+    path = str(write_passes(tmp_path, *cells, task="loss"))
+    assert main(["calibrate", path]) == BAD_INPUT
+    assert "records of loadstone and torch: --software says" in capsys.readouterr().err
+    assert main(["calibrate", path, "--software", "torch"]) == OK
+    shown = capsys.readouterr().out
+    assert "torch on" in shown and "1 runs of other software left out" in shown
 
 
 def test_an_invalid_run_does_not_calibrate(tmp_path: Path) -> None:

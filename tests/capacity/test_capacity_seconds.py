@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import pytest
+from capacity_records import cpu
 from capacity_settings import setting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from capacity.hardware.chip import Figure
 from capacity.hardware.chips import known_chips
-from capacity.hardware.slice import find_slice
+from capacity.hardware.slice import Slice, find_slice
 from capacity.timing.efficiency import IDEAL, Efficiency, Prior, efficiency_of
 from capacity.timing.seconds import step_time
 from capacity.work.decode import decode_work
@@ -49,6 +51,26 @@ def test_overlap_goes_from_a_sum_to_the_longer(overlap: float, seconds: float) -
     host = Efficiency(weights=1.0, step_s=1.0, layer_s=0.15, sequence_s=0.04, overlap=overlap)
     assert step_time(work, ONE, host).host == pytest.approx(2.0)
     assert step_time(work, ONE, host).total == pytest.approx(seconds, rel=0.01)
+
+
+@pytest.mark.parametrize(("ridge", "seconds"), [(1.0, 7.0), (2.0, 5.0), (200.0, 4.0)])
+def test_the_ridge_goes_from_a_sum_to_the_roofline(ridge: float, seconds: float) -> None:
+    work = Work((Part(WEIGHTS, 3 * 3350e9, 4 * 989e12), Part(CACHE, 0.0, 0.0)))
+    soft = replace(IDEAL, ridge=ridge)
+    assert step_time(work, ONE, soft).total == pytest.approx(seconds, rel=0.01)
+
+
+def test_cpus_multiply_quantized_weights_in_int8() -> None:
+    """Two int8 products for one of exact activations, at four times the rate."""
+    base = setting(where="h100", slots=512)
+    figures = {**cpu().figures, "int8_tops": Figure(0.8, "test", "2026")}
+    chip = replace(cpu(), figures=figures)
+    times = {}
+    for scheme in ("none", "int8", "int8-dynamic"):
+        on = replace(base, slice=Slice(chip, 1), compute="fp32", weights=scheme)
+        times[scheme] = step_time(decode_work(on, 512, 512.0), on.slice, IDEAL).compute
+    assert times["none"] == pytest.approx(2 * times["int8"], rel=0.01)
+    assert times["int8"] == pytest.approx(2 * times["int8-dynamic"], rel=0.3)
 
 
 @settings(max_examples=40)

@@ -28,6 +28,7 @@ def of(found: list[tuple[int, int]]) -> Lengths:
     return Lengths(np.array([a for a, _ in found]), np.array([b for _, b in found]), "drawn")
 
 
+@settings(deadline=None)
 @given(pairs, st.integers(1, 9), st.integers(1, 50))
 def test_the_schedule_is_that_of_slots_filled_step_by_step(
     found: list[tuple[int, int]], slots: int, kept: int
@@ -50,7 +51,7 @@ def test_the_schedule_is_that_of_slots_filled_step_by_step(
     assert all(answer == 1 for _, answer in waiting)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(pairs, st.integers(1, 9))
 def test_times_are_those_of_an_event_by_event_run(found: list[tuple[int, int]], slots: int) -> None:
     base = setting(where="h100", slots=slots, cache_length=64)
@@ -85,7 +86,7 @@ def test_times_are_those_of_an_event_by_event_run(found: list[tuple[int, int]], 
     assert batch_throughput(run, REAL) == pytest.approx(times.throughput)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(pairs, st.integers(1, 50))
 def test_live_positions_are_the_clients(found: list[tuple[int, int]], kept: int) -> None:
     server = Server(setting(where="h100", slots=4, cache_length=kept), of(found), REAL)

@@ -1,7 +1,6 @@
 """Engines over tiny models, each set up once for the whole run."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import jax
 import pytest
@@ -9,9 +8,8 @@ import pytest
 from server.engine.config import EngineConfig
 from server.engine.engine import JaxEngine
 from server.engine.open import ModelChoice, open_engine
+from tests.cache import CACHE
 from tests.models.tiny import Tensors, random_tensors, tiny_spec
-
-CACHE = Path(__file__).parents[2] / ".cache"
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,10 @@ from server.engine.config import EngineConfig
 from server.engine.engine import JaxEngine
 from server.engine.open import ModelChoice, open_engine, open_source
 from server.engine.protocol import Finish, PrefillChunk
+from tests.cache import CACHE
 from tests.engine.driving import Ask, generate, ids, prompt_of
 
 MODELS = Path(__file__).parents[1] / "fixtures" / "models"
-CACHE = Path(__file__).parents[2] / ".cache"
 POSITIONS = 160  # of the learned ones
 
 

@@ -1,19 +1,25 @@
 """The loss of every token is that of one plain forward over the window."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from server.engine.config import EngineConfig
+from server.engine.open import ModelChoice, open_engine
+from tests.engine.conftest import CACHE
 from tests.engine.driving import prompt_of
 from tests.models.plain import plain_logits
-from tests.models.tiny import Tensors
+from tests.models.tiny import Tensors, random_tensors, tiny_spec
 
 WINDOW = 48
 
 
-def expected(source: Tensors, tokens: list[int], int8_kv: bool = False) -> np.ndarray:
-    scores = plain_logits(source, tokens, int8_kv=int8_kv)[:-1]
+def expected(
+    source: Tensors, tokens: list[int], int8_kv: bool = False, window: int | None = None
+) -> np.ndarray:
+    scores = plain_logits(source, tokens, window, int8_kv)[:-1]
     most = scores.max(axis=-1, keepdims=True)
     whole = np.log(np.exp(scores - most).sum(axis=-1)) + most[:, 0]
     return whole - scores[np.arange(len(tokens) - 1), tokens[1:]]
@@ -70,3 +76,31 @@ def test_what_no_window_holds_is_refused(engines: Callable, count: int) -> None:
 def test_windows_and_chunks_that_make_no_sense(engines: Callable, window: int, chunk: int) -> None:
     with pytest.raises(ValueError, match=f"a window of {window} tokens read {chunk} at a time"):
         engines().reading(window, chunk)
+
+
+def test_a_models_own_window_holds(tensors: dict[str, Tensors]) -> None:
+    """Chunks, windows and caches longer than what the model attends to."""
+    source = tensors["llama"]
+    spec = replace(source.spec, sliding_window=12)
+    sliding = Tensors(spec, source.values)
+    tokens = prompt_of(40, seed=7)
+    engine = open_engine(
+        ModelChoice(spec, None, sliding), EngineConfig(2, 64, 16), frozenset(), cache_dir=CACHE
+    )
+    wanted = expected(source, tokens, window=12)
+    for chunk in (1, 5, 16):
+        found = engine.reading(WINDOW, chunk).losses(tokens)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-4)
+
+
+def test_no_window_goes_past_learned_positions(tensors: dict[str, Tensors]) -> None:
+    source = random_tensors(tiny_spec("opt", max_positions=32))
+    engine = open_engine(
+        ModelChoice(source.spec, None, source), EngineConfig(2, 32, 16), frozenset(),
+        cache_dir=CACHE,
+    )  # fmt: skip
+    tokens = prompt_of(32, seed=8)
+    found = engine.reading(32, 16).losses(tokens)
+    np.testing.assert_allclose(found, expected(source, tokens), rtol=0, atol=2e-4)
+    with pytest.raises(ValueError, match="a window of 33 tokens; tiny has 32 positions"):
+        engine.reading(33, 16)

@@ -12,6 +12,7 @@ import pytest
 from server.engine.engine import JaxEngine
 from server.engine.protocol import Finish, PrefillChunk, Sampling
 from server.kernels import build
+from tests.cache import CACHE
 from tests.engine.driving import (
     Ask,
     Said,
@@ -221,7 +222,7 @@ def test_the_kernel_writes_the_cache_where_it_lies(engines: Callable, int8: bool
     """No step copies a cache: each array stays where it was."""
     engine = engines(cache_length=LENGTH, chunk=CHUNK, quantize_kv_cache=int8)
     if not engine._plan.backend.reads_live:
-        pytest.skip(f"only the CPU kernel writes in place, and there is none: {build.load(None)}")
+        pytest.skip(f"only the CPU kernel writes in place, and there is none: {build.load(CACHE)}")
 
     def places() -> list[int]:
         return [array.unsafe_buffer_pointer() for array in jax.tree.leaves(engine._cache)]

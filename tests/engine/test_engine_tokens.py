@@ -11,11 +11,11 @@ import pytest
 from server.engine.config import EngineConfig
 from server.engine.open import ModelChoice, open_engine, open_source
 from server.quant.int8 import quantize
+from tests.cache import CACHE
 from tests.engine.driving import Ask, assert_greedy, generate, ids, prompt_of
 from tests.models.tiny import Tensors
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-CACHE = Path(__file__).parents[2] / ".cache"
 WINDOW = 64
 ASKS = [
     Ask(0, prompt_of(5, 1), 20),

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from server.engine import memory, uncached
+from server.engine import losses, memory
 from server.engine.memory import DoesNotFitError
 from server.engine.open import ModelChoice
 from server.engine.uncached import Uncached, open_uncached
@@ -76,18 +76,18 @@ def expected_losses(scores: np.ndarray, tokens: np.ndarray) -> np.ndarray:
 )
 def test_logits_and_losses(monkeypatch: pytest.MonkeyPatch, name: str, settings: dict) -> None:
     """Three rows, which divide over no mesh, and eight; losses in blocks that do not divide."""
-    monkeypatch.setattr(uncached, "LOGIT_BYTES", 4 * 128 * 8 * 5)  # 5 positions of 8 rows
+    monkeypatch.setattr(losses, "LOGIT_BYTES", 4 * 128 * 8 * 5)  # 5 positions of 8 rows
     model = opened(name, **settings)
     tokens = tokens_of(3, 17)
     scores = expected_logits(TENSORS[name], tokens)
     assert np.abs(model.next_logits(tokens) - scores[:, -1]).max() <= BOUND
     tokens = tokens_of(8, 24)
     expected = expected_losses(expected_logits(TENSORS[name], tokens), tokens)
-    losses = model.losses(tokens)
-    assert losses.shape == (8, 23)
-    assert losses.dtype == np.float32
-    assert np.abs(losses - expected).max() <= BOUND
-    assert model.loss(tokens) == pytest.approx(losses.mean(), abs=1e-6)
+    found = model.losses(tokens)
+    assert found.shape == (8, 23)
+    assert found.dtype == np.float32
+    assert np.abs(found - expected).max() <= BOUND
+    assert model.loss(tokens) == pytest.approx(found.mean(), abs=1e-6)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -140,7 +140,7 @@ def test_losses_hold_few_logits_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     """2 x 256 positions of 4,096 logits would take 8 MiB; here they come 8 at a time."""
     choice = ModelChoice(tiny_spec(vocab=4096), None, None)
     model = open_uncached(choice, devices=jax.devices()[:1])
-    monkeypatch.setattr(uncached, "LOGIT_BYTES", 4 * 4096 * 2 * 8)
+    monkeypatch.setattr(losses, "LOGIT_BYTES", 4 * 4096 * 2 * 8)
     assert model.memory(2, 256, "losses") < 2**22
 
 

@@ -16,6 +16,7 @@ from server.kernels import build, cpu
 from server.models import operations
 from server.models.spec import ACTIVATIONS as MODEL_ACTIVATIONS
 from server.quant.two_term import two_term_product
+from tests.cache import CACHE
 
 # Few widths, many row counts: each new shape is compiled by XLA.
 WEIGHTS = {
@@ -27,8 +28,8 @@ WEIGHTS = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def kernel(tmp_path_factory: pytest.TempPathFactory) -> None:
-    reason = build.load(tmp_path_factory.mktemp("kernel"))
+def kernel() -> None:
+    reason = build.load(CACHE)
     if reason:
         pytest.skip(f"no CPU kernel: {reason}")
 
@@ -262,7 +263,7 @@ def test_processes_share_a_cache(tmp_path: Path) -> None:
         "sys.exit(build.load(pathlib.Path(sys.argv[1])) or 0)"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "cache")]
-    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in running:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors

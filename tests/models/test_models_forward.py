@@ -9,6 +9,7 @@ import pytest
 from server.engine.backend import Backend, cpu_backend
 from server.engine.config import EngineConfig
 from server.kernels import build
+from tests.cache import CACHE
 from tests.models.plain import plain_logits
 from tests.models.tiny import Model, Row, load, random_tensors, tiny_spec
 
@@ -182,7 +183,7 @@ def test_sharding_makes_no_difference(
 
 @pytest.mark.parametrize("name", ["llama", "uneven", "gemma", "starcoder2", "opt", "bloom"])
 def test_the_kernel_makes_no_difference(model: Callable, name: str) -> None:
-    if reason := build.load(None):
+    if reason := build.load(CACHE):
         pytest.skip(f"no CPU kernel: {reason}")
     tokens = tokens_of(24)
     for weights in (False, True):

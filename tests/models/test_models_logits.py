@@ -11,6 +11,7 @@ from server.engine.backend import choose_backend, cpu_backend
 from server.engine.config import EngineConfig
 from server.kernels import build
 from server.weights.safetensors import SafetensorsSource
+from tests.cache import CACHE
 from tests.models.plain import frequency, plain_logits
 from tests.models.tiny import Model, Row, Tensors, load
 
@@ -69,7 +70,7 @@ def test_logits_of_a_whole_prompt_equal_transformers(name: str) -> None:
 @pytest.mark.parametrize("name", TINY)
 def test_logits_of_the_kernel_equal_transformers(name: str) -> None:
     """As the engine computes on one CPU: in chunks, then by decode."""
-    if reason := build.load(None):
+    if reason := build.load(CACHE):
         pytest.skip(f"no CPU kernel: {reason}")
     source = SafetensorsSource(FIXTURES / "models" / name)
     mesh = meshes.make_mesh(jax.devices()[:1], "model")
@@ -104,7 +105,7 @@ def test_the_scaled_model_uses_all_three_ways_of_scaling() -> None:
 
 @pytest.mark.parametrize("kernel", [False, True], ids=["plain", "kernel"])
 def test_smollm2_logits_equal_transformers(smollm2_tensors: Tensors, kernel: bool) -> None:
-    if kernel and (reason := build.load(None)):
+    if kernel and (reason := build.load(CACHE)):
         pytest.skip(f"no CPU kernel: {reason}")
     expected = np.load(FIXTURES / "smollm2_reference.npz")
     model = load(smollm2_tensors, backend=cpu_backend(EngineConfig(slots=1), kernel=kernel))

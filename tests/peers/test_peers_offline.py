@@ -8,7 +8,7 @@ import pytest
 
 from tests.peers.environments import OFFLINE, ROOT, program
 
-pytestmark = [pytest.mark.peers, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(1800)]
 FIXTURES = ROOT / "tests" / "fixtures" / "models"
 FAMILIES = ("llama31", "qwen25", "gemma", "bloom", "opt", "starcoder2")
 

@@ -13,6 +13,7 @@ from server.kernels import build
 from server.quant import fp8, int4, int8, int8_decomp, int8_dynamic, nf4, nf4_dq
 from server.quant.blocks import pack_halves, unpack_halves
 from server.quant.two_term import SMALLEST, split
+from tests.cache import CACHE
 from tests.quant import definitions
 
 HALF_LOW_STEP = 0.5 / (127 * 254)
@@ -97,6 +98,8 @@ def test_scales_of_scales_are_those_of_the_definition() -> None:
     expected = nf4_dq.LEVELS[ranks] * spreads[flat] + weight.mean
     read = np.asarray(jax.jit(lambda w: w.scales())(weight))
     np.testing.assert_allclose(read, expected, rtol=3e-7)
+    levels = nf4_dq.read_levels(jnp.arange(256, dtype=jnp.uint8))
+    np.testing.assert_allclose(levels, nf4_dq.LEVELS, rtol=3e-7)
 
 
 def test_fp8_is_e4m3() -> None:
@@ -158,7 +161,7 @@ def test_decomposition_is_exact_where_outliers_are(outliers: int, rows: int) -> 
     at = random.permutation(96)[:outliers]
     x[random.randint(0, rows, outliers), at] = random.choice([-60.5, 6.0], outliers)
     expected = definitions.product("int8-decomp", x, w)
-    forms = [PLAIN_CPU] if build.load(None) else [PLAIN_CPU, KERNEL]
+    forms = [PLAIN_CPU] if build.load(CACHE) else [PLAIN_CPU, KERNEL]
     for table in forms:
         y = np.asarray(jax.jit(lambda weight, x: weight(x))(table["int8-decomp"].pack(w), x))
         np.testing.assert_allclose(y, expected, rtol=0, atol=4e-6 * np.abs(expected).max())

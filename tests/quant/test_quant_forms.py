@@ -13,6 +13,7 @@ from server.engine.backend import KERNEL, PLAIN, PLAIN_CPU
 from server.kernels import build
 from server.quant.schemes import SCHEMES
 from server.quant.weight import Form
+from tests.cache import CACHE
 from tests.quant import definitions
 
 # "int8 kernel" and so on; those for accelerators that differ compute in bfloat16 there.
@@ -32,7 +33,7 @@ BFLOAT16 = 2.0**-8
 def kernel(request: pytest.FixtureRequest) -> None:
     """Skips the kernel's forms where it cannot be built."""
     name = getattr(request.node, "callspec", None) and request.node.callspec.params.get("name")
-    if name and "kernel" in name and (reason := build.load(None)):
+    if name and "kernel" in name and (reason := build.load(CACHE)):
         pytest.skip(f"no CPU kernel: {reason}")
 
 

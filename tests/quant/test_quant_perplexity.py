@@ -11,11 +11,11 @@ import pytest
 from server.engine.config import EngineConfig
 from server.engine.open import ModelChoice, load_engine
 from server.engine.reading import Reading
+from tests.cache import CACHE
 from tests.models.tiny import Tensors
 from tokenization import default_model_path, load_tokenizer
 
 TEXT = Path(__file__).parents[1] / "fixtures" / "english.txt"
-CACHE = Path(__file__).parents[2] / ".cache"
 WINDOW, CHUNK = 1024, 512
 # Weights, and whether the cache is int8.
 KINDS = {"none": ("none", False), "int8 weights": ("int8", False), "int8": ("int8", True)}

@@ -114,6 +114,7 @@ def test_a_seed_repeats(server: Running):
     assert ask(1) != ask(2)
 
 
+@pytest.mark.slow
 def test_ten_thousand_requests_at_once(server: Running):
     """All are answered, and the server answers the next one."""
     outcomes = asyncio.run(burst(server.served.address, 10_000, timeout=200))

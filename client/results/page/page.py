@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -12,7 +13,7 @@ from client.errors import UsageError
 from client.results.page.chart import Chart
 from client.results.page.definitions import OUTCOMES, SCALARS, known_latencies, present
 from client.results.page.distributions import itl_charts, ttft_charts
-from client.results.page.headline import headline
+from client.results.page.headline import Card, headline
 from client.results.page.offline_charts import offline_charts
 from client.results.page.over_time import over_time
 from client.results.page.rates import curve_of, curves_of_runs, rate_charts
@@ -49,15 +50,60 @@ class Section:
 
 def render_page(sources: Sources, title: str) -> str:
     """The page as HTML. Raises `UsageError` where plotly is not installed."""
+    return render_document(
+        title,
+        _sections(sources),
+        banners=[judge(run) for run in sources.runs],
+        cards=headline(sources),
+        definitions=_definitions(sources.runs),
+    )
+
+
+class Banner(Protocol):
+    """What stands at the top: `kind` is its style, `state` one word in bold, then `label`."""
+
+    @property
+    def kind(self) -> str:
+        """valid, invalid or open."""
+
+    @property
+    def state(self) -> str:
+        """In bold."""
+
+    @property
+    def label(self) -> str:
+        """Beside it."""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Lines in the colour of a warning."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Lines in grey."""
+
+
+def render_document(
+    title: str,
+    parts: Sequence[Section],
+    *,
+    banners: Sequence[Banner] = (),
+    cards: Sequence[Card] = (),
+    definitions: Sequence[tuple[str, str]] = (),
+) -> str:
+    """A page of these parts as HTML; empty ones are left out.
+
+    Raises `UsageError` where plotly is not installed.
+    """
     library = _plotly()
-    sections = [section for section in _sections(sources) if section.charts or section.tables]
+    sections = [section for section in parts if section.charts or section.tables]
     charts = [chart for section in sections for chart in section.charts]
     return _environment().get_template("page.html").render(
         title=title,
-        verdicts=[judge(run) for run in sources.runs],
-        cards=headline(sources),
+        verdicts=banners,
+        cards=cards,
         sections=sections,
-        definitions=_definitions(sources.runs),
+        definitions=definitions,
         documents=[chart.document() for chart in charts],
         version=_version(),
         # Files of this package, and of plotly; nothing of the input is in them.

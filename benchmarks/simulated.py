@@ -1,0 +1,240 @@
+"""Predicted against measured: `capacity simulate` beside the real server under the same arrivals.
+
+    python -m benchmarks.simulated                                     # about 10 minutes
+    python -m benchmarks.simulated --seconds 10 --calibration-seconds 8     # does it work?
+
+Starts `python -m server` on SmolLM2-135M, fits its dispatches (`capacity calibrate --steps`) to
+short runs in closed loop, with one request at a time, half of the slots and all of them busy, and
+measures with the last what it can take. Then Poisson arrivals and a bursty trace are replayed at
+shares of that, and each is simulated from its arrivals and lengths alone. No run that is predicted
+is among those that were fitted to. Client and server share the machine's cores, in all runs alike:
+let it be quiet.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.machine import describe_machine
+from benchmarks.serving import serving
+
+LOADS = (0.5, 0.8, 1.1)
+MODEL = "smollm2-135m"
+CACHE_LENGTH = 1024
+PROMPT, ANSWER, SIGMA = 150, 60, 0.5
+_LIMIT_SECONDS = 600
+_ATTEMPTS = 2
+_INVALID = 3  # status of client.benchmark
+
+
+@dataclass(frozen=True)
+class Case:
+    """A load to predict: what `client.benchmark` is asked, and its name."""
+
+    name: str
+    options: tuple[str, ...]
+
+
+def main() -> None:
+    """Prints predicted, measured and error as Markdown."""
+    options = _parser().parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = options.keep or Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        _compare(options, folder)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--quantize", choices=("none", "int8"), default="int8")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each load")
+    parser.add_argument("--calibration-seconds", type=float, default=30.0, help="of each run")
+    parser.add_argument("--rounds", type=int, default=1, help="of all loads, other seeds each")
+    parser.add_argument(
+        "--accept-invalid", action="store_true",
+        help="use runs in which the client was the limit: to see that this works, not for results",
+    )  # fmt: skip
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="records and calibration")
+    return parser
+
+
+def _compare(options: argparse.Namespace, folder: Path) -> None:
+    chips = folder / "cpu.toml"
+    chips.write_text(_python("capacity", "chips", "--measure"))
+    server = ["--quantize", options.quantize, "--batch-size", str(options.batch_size)]
+    server += ["--cache-length", str(CACHE_LENGTH)]
+    rows = []
+    with serving(server) as port:
+        records = _calibration_runs(options, folder / "calibration", port)
+        most = _most_requests(records[-1])
+        calibration = folder / "calibration.json"
+        fitted = _python(
+            "capacity", "calibrate", *map(str, records), "--steps", "--out", str(calibration),
+            "--model", MODEL, "--cache-length", str(CACHE_LENGTH), *_place(options, chips),
+        )  # fmt: skip
+        for number in range(options.rounds):
+            for case in _cases(options, folder, most, seed=number + 1):
+                where = folder / f"{number}-{case.name}"
+                record = _measure(where, port, case.options, options.accept_invalid)
+                simulated = _simulate(options, record, calibration, chips)
+                rows += _rows(case.name, simulated, json.loads(record.read_text()))
+                print(f"{case.name}: {rows[-3]}", file=sys.stderr, flush=True)
+    if options.accept_invalid:
+        print("INVALID runs were accepted: these figures only show that the script works.\n")
+    print(f"{describe_machine()}\n\nThe server can take {most:.2f} requests/s.\n")
+    print(fitted)
+    print("| load | figure | predicted | measured | error |\n|---|---|---|---|---|")
+    print("\n".join(rows))
+
+
+def _calibration_runs(options: argparse.Namespace, folder: Path, port: int) -> list[Path]:
+    """One at a time, half of the slots, and twice as many as there are slots."""
+    slots = options.batch_size
+    found, rate = [], 0.0
+    for streams in sorted({1, max(slots // 2, 1), 2 * slots}):
+        # As many as should take that long: the first run tells what one stream gets.
+        wanted = round(options.calibration_seconds * rate * min(streams, slots) * 0.5)
+        count = max(4 if streams == 1 else 3 * streams, wanted)
+        load = ["--num-prompts", str(count), "--max-concurrency", str(streams)]
+        words = [*load, *_lengths(100 + streams)]
+        found.append(_measure(folder / str(streams), port, words, options.accept_invalid))
+        if streams == 1:
+            rate = json.loads(found[0].read_text())["request_throughput"]
+    return found
+
+
+def _most_requests(record: Path) -> float:
+    """Requests a second while every slot was busy and requests waited."""
+    rows = [json.loads(line) for line in record.with_suffix(".jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["outcome"] == "completed"]
+    first = np.array([row["sent"] + row["ttft"] for row in rows])
+    tokens = np.concatenate(
+        [
+            at + np.concatenate([[0.0], np.cumsum(row["itls"])])
+            for at, row in zip(first, rows, strict=True)
+        ]
+    )
+    # From when the first slots were used a second time to when the last request had its own.
+    start, end = float(np.median(first[:10])), float(first.max())
+    inside = ((tokens >= start) & (tokens < end)).sum()
+    return float(inside / (end - start) / np.mean([row["output_len"] for row in rows]))
+
+
+def _cases(options: argparse.Namespace, folder: Path, most: float, seed: int) -> list[Case]:
+    found = []
+    for share in LOADS:
+        rate, seconds = share * most, options.seconds
+        count = ["--num-prompts", str(max(round(rate * seconds), 5))]
+        poisson = ["--request-rate", f"{rate:.4f}", *count, *_lengths(seed)]
+        found.append(Case(f"Poisson at {share:.0%}", tuple(poisson)))
+        trace = folder / f"trace-{seed}-{share:g}.jsonl"
+        trace.write_text(_bursts(rate, seconds, seed))
+        replay = ["--dataset", "trace", "--trace-path", str(trace), *count, "--seed", str(seed)]
+        found.append(Case(f"trace at {share:.0%}", tuple(replay)))
+    return found
+
+
+def _lengths(seed: int) -> list[str]:
+    return [
+        *("--dataset", "synthetic", "--random-distribution", "lognormal"),
+        *("--random-input-len", str(PROMPT), "--random-output-len", str(ANSWER)),
+        *("--random-sigma", str(SIGMA), "--max-input-length", "500"),
+        *("--seed", str(seed)),
+    ]
+
+
+def _bursts(rate: float, seconds: float, seed: int) -> str:
+    """Mooncake's form: bursts of gamma gaps (shape 0.4), lognormal lengths."""
+    random = np.random.default_rng(1000 + seed)
+    count = max(round(rate * seconds), 5)
+    gaps = random.gamma(0.4, size=count)
+    times = np.cumsum(gaps * seconds * 1e3 / gaps.sum())
+    inputs, outputs = (
+        np.clip(mean * np.exp(SIGMA * random.normal(size=count) - SIGMA**2 / 2), low, high)
+        for mean, low, high in ((PROMPT, 4, 500), (ANSWER, 2, 200))
+    )
+    lines = [
+        json.dumps({"timestamp": round(at), "input_length": int(a), "output_length": int(b)})
+        for at, a, b in zip(times - times[0], inputs, outputs, strict=True)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _measure(folder: Path, port: int, load: Sequence[str], accept_invalid: bool) -> Path:
+    """A run of the client; its record. RuntimeError when the client was the limit each time."""
+    for attempt in range(_ATTEMPTS):
+        where = folder / str(attempt)
+        where.mkdir(parents=True)
+        _python(
+            "client.benchmark", "--port", str(port), "--ignore-eos", "--disable-tqdm",
+            "--result-dir", str(where), *load, allowed=(0, _INVALID),
+        )  # fmt: skip
+        (record,) = where.glob("loadstone-*.json")
+        document = json.loads(record.read_text())
+        if document["verdict"] == "VALID":
+            return record
+        if accept_invalid:
+            record.write_text(json.dumps(document | {"verdict": "VALID"}))
+            return record
+    raise RuntimeError(
+        f"{folder.name}: the client was the limit {_ATTEMPTS} times "
+        f"({'; '.join(document['verdict_reasons'])}): the machine is not quiet"
+    )
+
+
+def _simulate(
+    options: argparse.Namespace, record: Path, calibration: Path, chips: Path
+) -> dict[str, float]:
+    out = _python(
+        "capacity", "simulate", "--model", MODEL, "--cache-length", str(CACHE_LENGTH),
+        "--trace", str(record), "--calibration", str(calibration), "--json",
+        *_place(options, chips),
+    )  # fmt: skip
+    return json.loads(out)
+
+
+def _place(options: argparse.Namespace, chips: Path) -> list[str]:
+    """What the server runs on and how, for the planner."""
+    return [
+        *("--slice", "cpu", "--chips", str(chips), "--batch-size", str(options.batch_size)),
+        *("--quantize", options.quantize),
+    ]
+
+
+def _rows(name: str, predicted: dict[str, float], measured: dict[str, float]) -> list[str]:
+    figures = (
+        ("p50_ttft_ms", "TTFT p50, ms"),
+        ("p99_ttft_ms", "TTFT p99, ms"),
+        ("output_throughput", "tokens/s"),
+    )
+    return [
+        f"| {name} | {label} | {predicted[key]:,.1f} | {measured[key]:,.1f} | "
+        f"{predicted[key] / measured[key] - 1:+.1%} |"
+        for key, label in figures
+    ]
+
+
+def _python(module: str, *words: str, allowed: tuple[int, ...] = (0,)) -> str:
+    """The output of a module of ours. RuntimeError when it fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *words],
+        capture_output=True,
+        text=True,
+        timeout=_LIMIT_SECONDS,
+        check=False,
+    )
+    if done.returncode not in allowed:
+        raise RuntimeError(f"{module} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()

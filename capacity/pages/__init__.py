@@ -1,0 +1,1 @@
+"""Pages that a browser shows, in the look of the client's."""

@@ -1,0 +1,1 @@
+"""From traffic and a service level to a ranked list of fleets."""
