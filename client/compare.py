@@ -4,9 +4,9 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from client.errors import UsageError
+from client.parser import Parser
 from client.results.comparison import Comparison, compare
 from client.results.comparison_differences import check_repeats
 from client.results.comparison_sides import Side, read_side, with_goodput
@@ -59,13 +59,8 @@ def _patterns(text: str | None) -> list[str] | None:
     return None if text is None else [word for word in text.replace(",", " ").split() if word]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: error: {message} (--help lists the options)\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m client.compare",
         description="Compares runs with a baseline, the first: ratios with 95%% intervals.",
         epilog="Status: 0 nothing is shown to be worse, 1 something is (its interval leaves out 1 "

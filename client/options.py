@@ -4,13 +4,13 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
 
 from client.errors import UsageError
 from client.load.options import add_load_options, load_settings
 from client.load.saturation import SearchSettings
 from client.load.saturation_options import add_search_options, search_settings
 from client.load.settings import LoadSettings
+from client.parser import Parser
 from client.results.options import ResultSettings, add_result_options, result_settings
 from client.targets.options import add_request_options, add_target_options, target_settings
 from client.targets.settings import TargetSettings
@@ -72,11 +72,6 @@ def parse_options(argv: Sequence[str] | None) -> Options:
         parser.error(str(error))
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
-
-
 def _options(given: argparse.Namespace) -> Options:
     workload, load = workload_settings(given), load_settings(given)
     prompts = load.sessions_wanted(_ALL if workload.kind == "trace" else _PROMPTS)
@@ -104,7 +99,7 @@ def _options(given: argparse.Namespace) -> Options:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m client.benchmark",
         description="Asks a server what a workload asks, when it asks it, and prints throughput, "
         "latency and how far the client itself can be trusted.",

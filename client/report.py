@@ -5,9 +5,9 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from client.errors import UsageError
+from client.parser import Parser
 from client.results.page.page import render_page
 from client.results.page.sources import Sources, read_sources
 
@@ -75,13 +75,8 @@ def _write(path: Path, page: str) -> int:
     return len(content)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: error: {message} (--help lists the options)\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m client.report",
         description="Makes one HTML page of runs, rate curves, sweeps, engines without a server "
         "and records of quality. The page holds all it needs and works offline. Several runs are "

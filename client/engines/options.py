@@ -9,13 +9,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from client.engines.measuring import Measuring, flag
 from client.engines.presets import GENERATING, PRESETS, SIZES, preset_values
 from client.engines.showing import DEFINITIONS, OURS, Showing
 from client.engines.variant import ENGINES
 from client.errors import UsageError
+from client.parser import Parser
 
 _MEASURED = tuple(name for name in Measuring.__dataclass_fields__ if name not in ("preset", "task"))
 _SHOWN = tuple(Showing.__dataclass_fields__)
@@ -136,13 +137,8 @@ _LISTS: dict[str, Callable[[str, str], tuple[Any, ...]]] = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m client.offline",
         description="Measures engines without a server, side by side: each engine at each size in "
         "a process of its own. The same command again does what is missing.",

@@ -5,7 +5,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 from client.errors import UsageError
 from client.grading.form import FORMS
@@ -22,6 +21,7 @@ from client.grading.text import TextSettings
 from client.grading.windows import Sliding
 from client.judging.judge import UNSAFE_FLAG
 from client.judging.limits import Limits
+from client.parser import Parser
 from client.results.host import describe_host
 from client.targets.in_process import quantization_schemes
 from client.targets.options import add_request_options, add_target_options, target_settings
@@ -128,13 +128,8 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(","))
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m client.quality",
         description="Perplexity and passed programs of a model under each way of storing it, "
         "beside its speed and bytes. The same command again does what is missing.",

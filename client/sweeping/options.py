@@ -7,10 +7,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from client.errors import UsageError
 from client.options import parse_options
+from client.parser import Parser
 from client.sweeping.server_command import (
     FIELDS,
     ServerCommand,
@@ -220,13 +221,8 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m client.sweep",
         usage="%(prog)s [options] [--client CLIENT_OPTION ...] [-- SERVER_OPTION ...]",
         description="Starts a server for every combination of settings, benchmarks it, stops it, "
