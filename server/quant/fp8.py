@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, UInt8
 
 from server.kernels import cpu, cpu_codes
 from server.quant.parts import by_rows
-from server.quant.weight import flatten, kernel_rows, spec, unflatten, whole_blocks
+from server.quant.weight import channel_product, flatten, kernel_rows, spec, unflatten, whole_blocks
 
 LARGEST = np.float32(448.0)
 _NAN = 0x7F  # but for the sign
@@ -42,9 +42,7 @@ class Fp8:
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:
         """(x @ q) * scale, accumulated in float32."""
-        contract = (((x.ndim - 1,), (1,)), ((), ()))
-        y = lax.dot_general(x, self.q.astype(x.dtype), contract, preferred_element_type=jnp.float32)
-        return unflatten(y * self.scale, x, self.out)
+        return channel_product(x, self.q, self.scale, self.out)
 
 
 @jax.tree_util.register_dataclass

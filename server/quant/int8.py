@@ -25,7 +25,7 @@ from jaxtyping import Int8 as Int8Array
 from server.kernels import cpu
 from server.quant.parts import by_rows
 from server.quant.two_term import two_term_product
-from server.quant.weight import flatten, kernel_rows, spec, unflatten, whole_blocks
+from server.quant.weight import channel_product, flatten, kernel_rows, spec, unflatten, whole_blocks
 
 
 def quantize(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -47,9 +47,7 @@ class Int8:
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:
         """(x @ q) * scale, accumulated in float32."""
-        contract = (((x.ndim - 1,), (1,)), ((), ()))
-        y = lax.dot_general(x, self.q.astype(x.dtype), contract, preferred_element_type=jnp.float32)
-        return unflatten(y * self.scale, x, self.out)
+        return channel_product(x, self.q, self.scale, self.out)
 
 
 @jax.tree_util.register_dataclass

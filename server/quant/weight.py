@@ -92,3 +92,12 @@ def _padded(x: Any, rows: int, columns: int) -> Any:
     if not any(more):
         return x
     return (np if isinstance(x, np.ndarray) else jnp).pad(x, [(0, more[0]), (0, more[1])])
+
+
+def channel_product(
+    x: Float[Array, "... I"], q: Array, scale: Float[Array, " N"], out: tuple[int, ...]
+) -> Float[Array, "..."]:
+    """(x @ q) * scale for codes [N, I] of any type, accumulated in float32."""
+    contract = (((x.ndim - 1,), (1,)), ((), ()))
+    y = jax.lax.dot_general(x, q.astype(x.dtype), contract, preferred_element_type=jnp.float32)
+    return unflatten(y * scale, x, out)
