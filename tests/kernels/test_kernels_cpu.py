@@ -263,7 +263,7 @@ def test_processes_share_a_cache(tmp_path: Path) -> None:
         "sys.exit(build.load(pathlib.Path(sys.argv[1])) or 0)"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "cache")]
-    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     for process in running:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
