@@ -43,7 +43,7 @@ struct Product {
   float factor;           /* of all scales */
   const uint8_t* w;
   float* y;
-  int64_t tokens, inputs, outputs;
+  int64_t tokens, inputs, outputs; /* tokens: rows of x; later those that are not zero */
   const Codes* codes;       /* INT4 and NF4 */
   const Outliers* outliers; /* NULL: none */
   /* `run_product` fills in the rest. */
@@ -55,7 +55,8 @@ struct Product {
   int32_t* units;
   float* step;     /* [rows]: what one int8 of the row is worth */
   int32_t* excess; /* [rows, groups]: what unsigned weights have too much, negative */
-  uint8_t* empty;  /* [tiles]: all of x is zero there, as for the idle slots of a batch */
+  const int32_t* order; /* rows of x: first `tokens` that are in tiles, then `idle` zero ones */
+  int64_t idle;
 };
 
 /* Some steps of up to TILE_ROWS rows of units and TILE_BLOCKS blocks of outputs. */
