@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int32, UInt8
+from jaxtyping import Array, BFloat16, Float, Float32, Int32, UInt8
 
 LANES = 16  # outputs in one register
 MAX_HEAD_DIM = 256
@@ -19,9 +19,11 @@ ACTIVATIONS = {"silu": "silu", "gelu-tanh": "gelu", "relu": "relu"}
 MAX_INPUTS = 65536  # 255 * 127 of each add up within an int32
 
 
-def fits(outputs: int, inputs: int) -> bool:
-    """Whether a weight [outputs, inputs] can be packed; the pack functions refuse others."""
-    shaped = outputs % LANES == 0 and inputs % 4 == 0 and outputs > 0
+def fits(outputs: int, inputs: int, together: int = 4) -> bool:
+    """Whether a weight [outputs, inputs] can be packed, `together` inputs in a product's step; the
+    pack functions refuse others.
+    """
+    shaped = outputs % LANES == 0 and inputs % together == 0 and outputs > 0
     return shaped and 0 < inputs <= MAX_INPUTS
 
 
@@ -40,6 +42,16 @@ def pack_f32(w: Any) -> Any:
     """float32 [N, K] -> [N/16, K, 16], numpy or JAX as given. ValueError as for `pack_int8`."""
     outputs, inputs = _checked(w)
     return w.reshape(outputs // LANES, LANES, inputs).transpose(0, 2, 1)
+
+
+def pack_bf16(w: Any) -> Any:
+    """bfloat16 [N, K] -> [N/16, K/2, 16, 2], numpy or JAX as given.
+
+    ValueError unless N is a multiple of 16 and K of 2.
+    """
+    outputs, inputs = _checked(w, 2)
+    blocks = w.reshape(outputs // LANES, LANES, inputs // 2, 2)
+    return blocks.transpose(0, 2, 1, 3)  # [N/16, 16, K/2, 2] -> [N/16, K/2, 16, 2]
 
 
 def int8_product(
@@ -78,6 +90,14 @@ def f32_product(
     """x @ w.T, accumulated in float32."""
     shape = jax.ShapeDtypeStruct((x.shape[0], packed.shape[0] * LANES), jnp.float32)
     return jax.ffi.ffi_call("loadstone_f32_product", shape)(x.astype(jnp.float32), packed)
+
+
+def bf16_product(
+    x: Float[Array, "M K"], packed: BFloat16[Array, "blocks pairs 16 2"]
+) -> Float32[Array, "M N"]:
+    """bfloat16(x) @ w.T, accumulated in float32; only where `build.lacks_bf16` returned ""."""
+    shape = jax.ShapeDtypeStruct((x.shape[0], packed.shape[0] * LANES), jnp.float32)
+    return jax.ffi.ffi_call("loadstone_bf16_product", shape)(x.astype(jnp.float32), packed)
 
 
 def attention_fits(heads: int, kv_heads: int, head_dim: int) -> bool:
@@ -193,12 +213,13 @@ def _settings(scale: float, slopes: Sequence[Sequence[float]] | None) -> dict[st
     return settings
 
 
-def _checked(w: Any) -> tuple[int, int]:
+def _checked(w: Any, together: int = 4) -> tuple[int, int]:
     outputs, inputs = w.shape
-    if not fits(outputs, inputs):
+    if not fits(outputs, inputs, together):
         raise ValueError(
             f"the CPU kernel cannot hold a weight of {outputs} outputs and {inputs} inputs: "
-            f"outputs must be a multiple of {LANES}, inputs of 4 and at most {MAX_INPUTS}; "
+            f"outputs must be a multiple of {LANES}, inputs of {together} and at most "
+            f"{MAX_INPUTS}; "
             "use the plain form for it"
         )
     return outputs, inputs

@@ -4,10 +4,10 @@
  *   loadstone_dynamic_product  the same with x in int8
  *   loadstone_f32_product      y[M,N] = x[M,K] @ w[N,K]^T             all float32
  *
- * These and those of `cpu_codes.c` are one loop. A weight is a sequence of 64-byte lines: a line
+ * These and those of `cpu_codes.c` and `cpu_bf16.c` are one loop. A weight is a sequence of 64-byte lines: a line
  * holds one *step* of a *block* of 16 outputs, as one instruction wants it. A step is four inputs as
  * uint8 (w + 128) for vpdpbusd or one input as float32 for an FMA: w is [N/16, steps, 16, 4] uint8
- * or [N/16, steps, 16] float32. The other operand is a *unit* of four bytes, spread over the
+ * or [N/16, steps, 16] float32 (`cpu_bf16.c`: two as bfloat16). The other operand is a *unit* of four bytes, spread over the
  * register: four int8 or one float32.
  *
  * For int8 each row of x becomes one or two rows of units, x = s * (hi + lo / 254), s = max|x| / 127:
@@ -25,6 +25,11 @@
 #define FETCH_BYTES 65536 /* at most so many of the first lines are fetched while x is prepared */
 #define LOW_STEP 254.0f
 
+/* Whether lines come from memory as they are used. */
+static int streams(const Product* p) {
+  return p->kind == INT8 || p->kind == F32 || p->kind == BF16;
+}
+
 /* ---- x to units ---- */
 
 /* What `prepare_tile` fetches meanwhile: the first lines of the item the thread begins with. */
@@ -32,7 +37,7 @@ static void aim(const Product* p, Self* self) {
   const int64_t block = self->first_item % p->columns * p->item_blocks, stride = p->steps * LINE;
   self->fetch = (const char*)p->w + block * stride;
   self->fetch_end = self->fetch + least(stride * p->item_blocks, FETCH_BYTES);
-  if (p->kind != INT8 && p->kind != F32) self->fetch_end = self->fetch; /* codes are few */
+  if (!streams(p)) self->fetch_end = self->fetch; /* codes are few */
 }
 
 static inline void fetch_line(Self* self) {
@@ -111,6 +116,10 @@ static void prepare_tile(const void* data, int64_t tile, Self* self) {
   if (self->fetch == NULL) aim(p, self);
   int64_t width = rows_of(p, tile), row = tile * TILE_ROWS;
   int32_t* units = p->units + row * p->steps;
+  if (p->kind == BF16) {
+    p->empty[tile] = (uint8_t)prepare_bf16(p, row, width, units);
+    return;
+  }
   if (p->kind != F32 && p->kind != FP8) {
     int empty = 1;
     for (int64_t r = 0; r < width; r += p->terms)
@@ -145,7 +154,7 @@ static void finish(const Product* p, const __m512i* sums, int64_t row, int64_t b
       const int64_t at = row + t * p->terms;
       const __m512i* own = sums + t * p->terms * TILE_BLOCKS;
       values[t] = value_of(p, own[0], at);
-      if (p->kind == F32 || p->kind == FP8) continue;
+      if (p->kind == F32 || p->kind == BF16 || p->kind == FP8) continue;
       const __m512 step = _mm512_set1_ps(p->step[at]);
       if (p->terms == 1) {
         values[t] = _mm512_mul_ps(values[t], step);
@@ -222,6 +231,7 @@ static void add_chunk(const Product* p, const Chunk* c, Decoded* decoded, int64_
     t.stored = DECODED_LINES * LANES;
   }
   if (p->codes != NULL) add_groups(p, c, decoded, t, row, rows);
+  else if (p->kind == BF16) add_bf16[rows][c->blocks](&t);
   else add_tile[p->kind == FP8 && c->lines == decoded->lines ? F32 : p->kind][rows][c->blocks](&t);
 }
 
@@ -235,7 +245,6 @@ static void product_item(const void* data, int64_t item) {
   const int64_t first = item / p->columns * PART_TILES, end = least(first + PART_TILES, p->tiles);
   const int64_t block = item % p->columns * p->item_blocks, left = p->outputs / LANES - block;
   const int blocks = (int)least(left, p->item_blocks);
-  const int plain = p->kind == INT8 || p->kind == F32;
   const int64_t bytes = p->kind == FP8 ? LANES : LINE, own = p->steps * bytes;
   int64_t busy = 0;
   for (int64_t tile = first; tile < end; tile++) busy += !p->empty[tile];
@@ -245,7 +254,7 @@ static void product_item(const void* data, int64_t item) {
                p->w + block * own + step * bytes, own, NULL, 0};
     c.ahead = last ? p->w + (block + blocks) * own : c.lines + p->chunk * bytes;
     /* nothing behind the last blocks */
-    if (plain && !(last && left < 2 * blocks)) c.every = busy;
+    if (streams(p) && !(last && left < 2 * blocks)) c.every = busy;
     if (p->codes != NULL && busy > 0) {
       c.lines = decoded.lines;
       c.stride = DECODED_LINES * LINE;
@@ -297,9 +306,9 @@ XLA_FFI_Error* run_product(const XLA_FFI_CallFrame* frame, Product p) {
   if (p.tokens == 0 || p.outputs == 0) return NULL;
   p.rows = p.terms * p.tokens;
   p.tiles = (p.rows + TILE_ROWS - 1) / TILE_ROWS;
-  p.steps = p.kind == F32 || p.kind == FP8 ? p.inputs : p.inputs / 4;
+  p.steps = p.kind == F32 || p.kind == FP8 ? p.inputs : p.inputs / (p.kind == BF16 ? 2 : 4);
   p.groups = p.codes == NULL ? 1 : p.codes->groups;
-  p.chunk = p.kind == INT8 || p.kind == F32 ? CHUNK_STEPS : DECODED_LINES;
+  p.chunk = streams(&p) ? CHUNK_STEPS : DECODED_LINES;
   if (p.kind == NF4) p.chunk /= 2; /* two lines a step */
   Job* job = product_job(frame, p);
   if (job == NULL) return fail(frame, "a CPU product: out of host memory");

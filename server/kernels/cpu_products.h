@@ -11,7 +11,7 @@
 #define LARGEST_FLOOR 1e-30f /* keeps 127 / largest finite */
 
 /* How a line is stored and multiplied. */
-typedef enum { INT8, F32, INT4, NF4, FP8, KINDS } Kind;
+typedef enum { INT8, F32, BF16, INT4, NF4, FP8, KINDS } Kind;
 
 typedef struct Product Product;
 
@@ -66,7 +66,7 @@ typedef struct {
   int64_t steps;
   int fresh;     /* sums are not set yet and begin at zero */
   __m512i* sums; /* [rows][TILE_BLOCKS]; float32 but for INT8 */
-  /* INT8 and F32: lines to fetch for later, laid out alike, one step in `every` steps; 0: none. */
+  /* INT8, F32 and BF16: lines to fetch for later, laid out alike, one step in `every` steps; 0: none. */
   const uint8_t* ahead;
   int64_t every;
   /* FP8: where the lines go as float32, laid out as `[blocks][stored]`, or NULL. */
@@ -81,6 +81,12 @@ typedef struct {
 /* cpu_tiles.c: by kind, rows and blocks; int8 in two terms has even rows alone. */
 typedef void (*AddTile)(const Tile*);
 extern const AddTile add_tile[KINDS][TILE_ROWS + 1][TILE_BLOCKS + 1];
+
+/* cpu_bf16.c: the same for BF16, by rows and blocks. */
+extern const AddTile add_bf16[TILE_ROWS + 1][TILE_BLOCKS + 1];
+
+/* cpu_bf16.c: `rows` rows of x, from `row` on, to units. Returns whether they are all zero. */
+int prepare_bf16(const Product* p, int64_t row, int64_t rows, int32_t* units);
 
 /* cpu_codes.c: `count` steps of codes of a block as lines, of which a step of NF4 has two. */
 void decode(const Product* p, int64_t block, int64_t step, int64_t count, uint8_t* lines);

@@ -8,9 +8,9 @@ class Scheme:
     """How the matrices of the layers are stored.
 
     code_bits: of one weight. block: inputs that share a scale, None where a whole output channel
-    does or nothing is scaled. scale_bits: of one scale. group: scales that share a float32 constant
-    of their own, where scales are quantized too. head: the scheme that the output head takes. text:
-    one line for people.
+    does or nothing is scaled. scale_bits: of one scale, 0 where nothing is scaled. group: scales
+    that share a float32 constant of their own, where scales are quantized too. head: the scheme
+    that the output head takes. text: one line for people.
     """
 
     name: str
@@ -26,8 +26,6 @@ class Scheme:
 
         `none` counts 16 bits, as accelerators compute; CPUs compute and store 32.
         """
-        if self.name == "none":
-            return outputs * inputs * self.code_bits // 8
         scales = outputs
         if self.block is not None:
             scales *= -(-inputs // self.block)
@@ -39,7 +37,14 @@ class Scheme:
 
 
 _ALL = (
-    Scheme("none", 16, "as computed: bfloat16, on CPUs float32", head="none"),
+    Scheme("none", 16, "as computed: bfloat16, on CPUs float32", scale_bits=0, head="none"),
+    Scheme(
+        "bf16",
+        16,
+        "bfloat16 weights; in products activations are rounded to bfloat16, sums in float32",
+        scale_bits=0,
+        head="bf16",
+    ),
     Scheme("int8", 8, "int8 weights, a scale per output channel; exact activations"),
     Scheme("int8-dynamic", 8, "int8 weights and int8 activations, a scale per row"),
     Scheme("int8-decomp", 8, "LLM.int8(): int8-dynamic, but activations from 6.0 up stay exact"),
