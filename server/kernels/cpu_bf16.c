@@ -12,7 +12,7 @@
  */
 #include "cpu_products.h"
 
-#if __has_include(<avx512bf16intrin.h>)
+#if __has_include(<avx512bf16intrin.h>) && !defined(LOADSTONE_WITHOUT_BF16)
 
 #define NEEDS_BF16 __attribute__((target("avx512bf16")))
 #define PAIRS_AT_ONCE LANES
