@@ -55,10 +55,14 @@ def pack_bf16(w: Any) -> Any:
 
 
 def int8_product(
-    x: Float[Array, "M K"], packed: UInt8[Array, "blocks quads 16 4"], scale: Float32[Array, " N"]
-) -> Float32[Array, "M N"]:
-    """(x @ w.T) * scale with x in two int8 terms; see `two_term.py`."""
-    shape = jax.ShapeDtypeStruct((x.shape[0], scale.shape[0]), jnp.float32)
+    x: Float[Array, "M K"],
+    packed: UInt8[Array, "blocks quads 16 4"],
+    scale: Float32[Array, " N"],
+    outputs: int | None = None,
+) -> Float32[Array, "M outputs"]:
+    """(x @ w.T) * scale with x in two int8 terms; see `two_term.py`. `outputs` as in `f32_product`.
+    """
+    shape = _product_shape(x, packed, outputs)
     x = x.astype(jnp.float32)
     return jax.ffi.ffi_call("loadstone_int8_product", shape)(x, packed, scale)
 
@@ -85,18 +89,26 @@ def decomp_product(
 
 
 def f32_product(
-    x: Float[Array, "M K"], packed: Float32[Array, "blocks K 16"]
-) -> Float32[Array, "M N"]:
-    """x @ w.T, accumulated in float32."""
-    shape = jax.ShapeDtypeStruct((x.shape[0], packed.shape[0] * LANES), jnp.float32)
+    x: Float[Array, "M K"], packed: Float32[Array, "blocks K 16"], outputs: int | None = None
+) -> Float32[Array, "M outputs"]:
+    """x @ w.T, accumulated in float32.
+
+    outputs: so many of the weight's, all but at most the last 15; None for all. Cutting them off
+    later would copy the logits on one core.
+    """
+    shape = _product_shape(x, packed, outputs)
     return jax.ffi.ffi_call("loadstone_f32_product", shape)(x.astype(jnp.float32), packed)
 
 
 def bf16_product(
-    x: Float[Array, "M K"], packed: BFloat16[Array, "blocks pairs 16 2"]
-) -> Float32[Array, "M N"]:
-    """bfloat16(x) @ w.T, accumulated in float32; only where `build.lacks_bf16` returned ""."""
-    shape = jax.ShapeDtypeStruct((x.shape[0], packed.shape[0] * LANES), jnp.float32)
+    x: Float[Array, "M K"],
+    packed: BFloat16[Array, "blocks pairs 16 2"],
+    outputs: int | None = None,
+) -> Float32[Array, "M outputs"]:
+    """bfloat16(x) @ w.T, accumulated in float32; only where `build.lacks_bf16` returned "".
+    `outputs` as in `f32_product`.
+    """
+    shape = _product_shape(x, packed, outputs)
     return jax.ffi.ffi_call("loadstone_bf16_product", shape)(x.astype(jnp.float32), packed)
 
 
@@ -204,6 +216,16 @@ def argmax(x: Float[Array, "B V"]) -> Int32[Array, " B"]:
     """The first index of the largest value of each row; the last index where one is NaN."""
     call = jax.ffi.ffi_call("loadstone_argmax", jax.ShapeDtypeStruct(x.shape[:1], jnp.int32))
     return call(x.astype(jnp.float32))
+
+
+def _product_shape(x: Any, packed: Any, outputs: int | None) -> jax.ShapeDtypeStruct:
+    held = packed.shape[0] * LANES
+    if outputs is not None and not held - LANES < outputs <= held:
+        raise ValueError(
+            f"a product gives {held - LANES + 1} to {held} outputs of a weight with {held}; "
+            f"{outputs} were asked for"
+        )
+    return jax.ShapeDtypeStruct((x.shape[0], outputs or held), jnp.float32)
 
 
 def _settings(scale: float, slopes: Sequence[Sequence[float]] | None) -> dict[str, Any]:

@@ -93,7 +93,7 @@ XLA_FFI_Error* loadstone_bf16_product(XLA_FFI_CallFrame* frame) {
   if (!executes(frame)) return NULL;
   if (!read_product(frame, 2, &p) || p.inputs % 2 ||
       !holds(frame, 1, XLA_FFI_DataType_BF16, 4,
-             (int64_t[]){p.outputs / LANES, p.inputs / 2, LANES, 2}))
+             (int64_t[]){p.blocks, p.inputs / 2, LANES, 2}))
     return misfit(frame);
   p.kind = BF16;
   return run_product(frame, p);

@@ -168,9 +168,11 @@ static void finish(const Product* p, const __m512i* sums, int64_t row, int64_t b
     __m512 scale = _mm512_set1_ps(p->factor);
     if (p->scale != NULL)
       scale = _mm512_mul_ps(scale, _mm512_loadu_ps(p->scale + (block + b) * LANES));
-    float* y = p->y + token * p->outputs + (block + b) * LANES;
+    const int64_t first = (block + b) * LANES;
+    const __mmask16 live = first_lanes(p->outputs - first);
+    float* y = p->y + token * p->outputs + first;
     for (int t = 0; t < tokens; t++, y += p->outputs)
-      _mm512_storeu_ps(y, _mm512_mul_ps(values[t], scale));
+      _mm512_mask_storeu_ps(y, live, _mm512_mul_ps(values[t], scale));
   }
 }
 
@@ -243,7 +245,7 @@ static void product_item(const void* data, int64_t item) {
   __m512i sums[PART_TILES][TILE_ROWS * TILE_BLOCKS];
   Decoded decoded;
   const int64_t first = item / p->columns * PART_TILES, end = least(first + PART_TILES, p->tiles);
-  const int64_t block = item % p->columns * p->item_blocks, left = p->outputs / LANES - block;
+  const int64_t block = item % p->columns * p->item_blocks, left = p->blocks - block;
   const int blocks = (int)least(left, p->item_blocks);
   const int64_t bytes = p->kind == FP8 ? LANES : LINE, own = p->steps * bytes;
   int64_t busy = 0;
@@ -283,7 +285,7 @@ static void product_item(const void* data, int64_t item) {
 
 /* A job with the product and the memory for its units. */
 static Job* product_job(const XLA_FFI_CallFrame* frame, Product p) {
-  const int64_t parts = (p.tiles + PART_TILES - 1) / PART_TILES, blocks = p.outputs / LANES;
+  const int64_t parts = (p.tiles + PART_TILES - 1) / PART_TILES, blocks = p.blocks;
   const int64_t threads = count_threads(frame);
   p.item_blocks = TILE_BLOCKS;
   while (p.item_blocks > 1 && parts * blocks < p.item_blocks * threads) p.item_blocks--;
@@ -321,10 +323,11 @@ int read_product(const XLA_FFI_CallFrame* frame, int64_t arguments, Product* p) 
   const XLA_FFI_Buffer *x = frame->args.args[0], *y = frame->rets.rets[0];
   const XLA_FFI_Buffer* w = frame->args.args[1];
   if (!is_array(x, XLA_FFI_DataType_F32, 2) || !is_array(y, XLA_FFI_DataType_F32, 2) ||
-      x->dims[0] != y->dims[0] || w->rank < 1 || w->dims[0] * LANES != y->dims[1])
+      x->dims[0] != y->dims[0] || w->rank < 1 || w->dims[0] != (y->dims[1] + LANES - 1) / LANES)
     return 0;
-  *p = (Product){.kind = INT8, .terms = 1, .factor = 1.0f, .x = x->data, .w = w->data, .y = y->data, .tokens = x->dims[0], .inputs = x->dims[1],
-                 .outputs = y->dims[1]};
+  *p = (Product){.kind = INT8, .terms = 1, .factor = 1.0f, .x = x->data, .w = w->data,
+                 .y = y->data, .tokens = x->dims[0], .inputs = x->dims[1],
+                 .outputs = y->dims[1], .blocks = w->dims[0]};
   return 1;
 }
 
@@ -342,8 +345,8 @@ int read_int8(const XLA_FFI_CallFrame* frame, Product* p) {
   if (!read_product(frame, 3, p)) return 0;
   p->scale = ((const XLA_FFI_Buffer*)frame->args.args[2])->data;
   return holds(frame, 1, XLA_FFI_DataType_U8, 4,
-               (int64_t[]){p->outputs / LANES, p->inputs / 4, LANES, 4}) &&
-         holds(frame, 2, XLA_FFI_DataType_F32, 1, (int64_t[]){p->outputs}) && p->inputs % 4 == 0;
+               (int64_t[]){p->blocks, p->inputs / 4, LANES, 4}) &&
+         holds(frame, 2, XLA_FFI_DataType_F32, 1, (int64_t[]){p->blocks * LANES}) && p->inputs % 4 == 0;
 }
 
 XLA_FFI_Error* loadstone_int8_product(XLA_FFI_CallFrame* frame) {
@@ -365,7 +368,7 @@ XLA_FFI_Error* loadstone_f32_product(XLA_FFI_CallFrame* frame) {
   if (!executes(frame)) return NULL;
   if (!read_product(frame, 2, &p) ||
       !holds(frame, 1, XLA_FFI_DataType_F32, 3,
-             (int64_t[]){p.outputs / LANES, p.inputs, LANES}))
+             (int64_t[]){p.blocks, p.inputs, LANES}))
     return misfit(frame);
   p.kind = F32;
   return run_product(frame, p);

@@ -44,6 +44,7 @@ struct Product {
   const uint8_t* w;
   float* y;
   int64_t tokens, inputs, outputs;
+  int64_t blocks; /* of 16 outputs; the last may have more of them than y */
   const Codes* codes;       /* INT4 and NF4 */
   const Outliers* outliers; /* NULL: none */
   /* `run_product` fills in the rest. */

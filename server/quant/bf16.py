@@ -51,8 +51,9 @@ class PackedBf16:
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:
         """The kernel's product over the flattened rows of `x`."""
-        y = cpu.bf16_product(kernel_rows(x, INPUTS_AT_ONCE), self.packed)
-        return unflatten(y[:, : math.prod(self.out)], x, self.out)
+        rows = kernel_rows(x, INPUTS_AT_ONCE)
+        y = cpu.bf16_product(rows, self.packed, math.prod(self.out))
+        return unflatten(y, x, self.out)
 
 
 @dataclass(frozen=True)
