@@ -225,7 +225,8 @@ def _product_shape(x: Any, packed: Any, outputs: int | None) -> jax.ShapeDtypeSt
             f"a product gives {held - LANES + 1} to {held} outputs of a weight with {held}; "
             f"{outputs} were asked for"
         )
-    return jax.ShapeDtypeStruct((x.shape[0], outputs or held), jnp.float32)
+    shape = (x.shape[0], held if outputs is None else outputs)
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
 def _settings(scale: float, slopes: Sequence[Sequence[float]] | None) -> dict[str, Any]:

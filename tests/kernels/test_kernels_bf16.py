@@ -141,6 +141,29 @@ def test_shapes_that_do_not_fit_are_refused(outputs: int, inputs: int) -> None:
         cpu.pack_bf16(np.zeros((outputs, inputs), ml_dtypes.bfloat16))
 
 
+@pytest.mark.parametrize("outputs", [97, 100, 112])
+def test_the_last_outputs_can_be_left_out(outputs: int) -> None:
+    """Of the other kernels, too; what lies behind y is not touched."""
+    w, x = weight((112, 200)), np.ones((11, 200), np.float32)
+    wide, scale = w.astype(np.float32), np.ones(112, np.float32)
+    codes = np.sign(wide).astype(np.int8)
+    calls = [
+        (cpu.bf16_product, (cpu.pack_bf16(w),)),
+        (cpu.f32_product, (cpu.pack_f32(wide),)),
+        (cpu.int8_product, (cpu.pack_int8(codes), scale)),
+    ]
+    for product, held in calls:
+        whole, part = product(x, *held), product(x, *held, outputs=outputs)
+        assert part.shape == (11, outputs)
+        np.testing.assert_array_equal(part, whole[:, :outputs])
+
+
+@pytest.mark.parametrize("outputs", [0, 96, 113])
+def test_no_more_and_no_fewer_than_the_last_block_allows(outputs: int) -> None:
+    with pytest.raises(ValueError, match=f"97 to 112 outputs.*; {outputs} were asked for"):
+        cpu.bf16_product(np.ones((1, 200), np.float32), cpu.pack_bf16(weight((112, 200))), outputs)
+
+
 def test_what_is_missing_is_named() -> None:
     assert build.lacks_bf16((*build.INSTRUCTIONS, build.BF16_INSTRUCTION)) == ""
     assert build.lacks_bf16(build.INSTRUCTIONS) == "the processor lacks avx512_bf16"
