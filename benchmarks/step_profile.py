@@ -3,9 +3,10 @@
     python -m benchmarks.step_profile --quantize int8                # decode, every slot busy
     python -m benchmarks.step_profile --quantize int8 --prefill 500  # reading prompts of 500 tokens
 
-Runs the served program on SmolLM2 (or `--model`) under JAX's profiler and sums the time of each kind of operation.
-Our kernels go by their names, with what they give out. The step time is the wall clock's, measured
-without the profiler; the times in the table are those of the thread that started the operation.
+Runs the served program on SmolLM2 (or `--model`) under JAX's profiler and sums the time of each kind
+of operation. Our kernels go by their names, with what they give out. The step time is the wall
+clock's, measured without the profiler; the times in the table are those of the thread that started
+the operation.
 """
 
 import argparse
@@ -39,9 +40,7 @@ def main() -> None:
     parser.add_argument("--prefill", type=int, help="profile reading prompts of so many tokens")
     parser.add_argument("--lines", type=int, default=12)
     options = parser.parse_args()
-    engine = open_default(
-        options.quantize, options.batch_size, options.cache_length, options.model
-    )
+    engine = open_default(options.quantize, options.batch_size, options.cache_length, options.model)
     if options.prefill:
         key = "prefill", engine.shape.prefill_size(options.prefill).tokens
         tokens, what = _prefill(engine, options.prefill)

@@ -6,8 +6,8 @@ from capacity.hardware.chip import GIB, Chip, Figure
 from client.results.host import describe_host, has_bf16
 from client.sweeping.peaks import measure_bandwidth, measure_flops
 
-# Over float32: AVX-512 VNNI multiplies and adds four int8 in the place of a float32, AVX512-BF16 two
-# bfloat16.
+# Over float32: AVX-512 VNNI multiplies and adds four int8 in the place of a float32, AVX512-BF16
+# two bfloat16.
 INT8_PEAK, BF16_PEAK = 4, 2
 _SOURCE = "measured on this host by client.sweeping.peaks, and /proc/meminfo"
 

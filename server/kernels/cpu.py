@@ -60,7 +60,9 @@ def int8_product(
     scale: Float32[Array, " N"],
     outputs: int | None = None,
 ) -> Float32[Array, "M outputs"]:
-    """(x @ w.T) * scale with x in two int8 terms; see `two_term.py`. `outputs` as in `f32_product`.
+    """(x @ w.T) * scale with x in two int8 terms; see `two_term.py`.
+
+    `outputs` as in `f32_product`.
     """
     shape = _product_shape(x, packed, outputs)
     x = x.astype(jnp.float32)

@@ -24,21 +24,18 @@ static inline NEEDS_BF16 __m512i read_pairs(const float* x, int64_t left) {
   return (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(live, x + LANES), low);
 }
 
-NEEDS_BF16 int prepare_bf16(const Product* p, int64_t row, int64_t rows, int32_t* units) {
+NEEDS_BF16 void prepare_bf16(const Product* p, int64_t row, int64_t rows, int32_t* units,
+                             Self* self) {
   _Alignas(LINE) int32_t pairs[TILE_ROWS][PAIRS_AT_ONCE];
-  __m512i any = _mm512_setzero_si512();
   for (int64_t step = 0; step < p->steps; step += PAIRS_AT_ONCE) {
     const int64_t steps = least(p->steps - step, PAIRS_AT_ONCE);
     for (int64_t r = 0; r < rows; r++) {
-      const float* x = p->x + (row + r) * p->inputs + 2 * step;
-      const __m512i found = read_pairs(x, p->inputs - 2 * step);
-      any = _mm512_or_si512(any, found);
-      _mm512_store_si512(pairs[r], found);
+      const float* x = p->x + p->order[row + r] * p->inputs + 2 * step;
+      _mm512_store_si512(pairs[r], read_pairs(x, p->inputs - 2 * step));
     }
-    for (int64_t s = 0; s < steps; s++)
+    for (int64_t s = 0; s < steps; s++, fetch_line(self))
       for (int64_t r = 0; r < rows; r++) *units++ = pairs[r][s];
   }
-  return !_mm512_test_epi16_mask(any, _mm512_set1_epi16(0x7fff)); /* zeros of either sign */
 }
 
 /* As `add_lines` in `cpu_tiles.c`. */
@@ -102,6 +99,6 @@ XLA_FFI_Error* loadstone_bf16_product(XLA_FFI_CallFrame* frame) {
 #else
 
 const AddTile add_bf16[TILE_ROWS + 1][TILE_BLOCKS + 1];
-int prepare_bf16(const Product* p, int64_t row, int64_t rows, int32_t* units) { return 1; }
+void prepare_bf16(const Product* p, int64_t row, int64_t rows, int32_t* units, Self* self) {}
 
 #endif

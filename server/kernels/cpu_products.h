@@ -43,8 +43,8 @@ struct Product {
   float factor;           /* of all scales */
   const uint8_t* w;
   float* y;
-  int64_t tokens, inputs, outputs;
-  int64_t blocks; /* of 16 outputs; the last may have more of them than y */
+  int64_t tokens, inputs, outputs; /* tokens: rows of x; later those that are not zero */
+  int64_t blocks;                  /* of 16 outputs; the last may have more of them than y */
   const Codes* codes;       /* INT4 and NF4 */
   const Outliers* outliers; /* NULL: none */
   /* `run_product` fills in the rest. */
@@ -56,7 +56,8 @@ struct Product {
   int32_t* units;
   float* step;     /* [rows]: what one int8 of the row is worth */
   int32_t* excess; /* [rows, groups]: what unsigned weights have too much, negative */
-  uint8_t* empty;  /* [tiles]: all of x is zero there, as for the idle slots of a batch */
+  const int32_t* order; /* rows of x: first `tokens` that are in tiles, then `idle` zero ones */
+  int64_t idle;
 };
 
 /* Some steps of up to TILE_ROWS rows of units and TILE_BLOCKS blocks of outputs. */
@@ -86,8 +87,15 @@ extern const AddTile add_tile[KINDS][TILE_ROWS + 1][TILE_BLOCKS + 1];
 /* cpu_bf16.c: the same for BF16, by rows and blocks. */
 extern const AddTile add_bf16[TILE_ROWS + 1][TILE_BLOCKS + 1];
 
-/* cpu_bf16.c: `rows` rows of x, from `row` on, to units. Returns whether they are all zero. */
-int prepare_bf16(const Product* p, int64_t row, int64_t rows, int32_t* units);
+/* cpu_bf16.c: `rows` of the rows in tiles, from `row` on, to units. */
+void prepare_bf16(const Product* p, int64_t row, int64_t rows, int32_t* units, Self* self);
+
+/* Fetches the next of the lines that `aim` in cpu_products.c chose. */
+static inline void fetch_line(Self* self) {
+  if (self->fetch >= self->fetch_end) return;
+  _mm_prefetch(self->fetch, _MM_HINT_T1);
+  self->fetch += LINE;
+}
 
 /* cpu_codes.c: `count` steps of codes of a block as lines, of which a step of NF4 has two. */
 void decode(const Product* p, int64_t block, int64_t step, int64_t count, uint8_t* lines);

@@ -54,7 +54,9 @@ _ALL = (
         products="bf16",
     ),
     Scheme("int8", 8, "int8 weights, a scale per output channel; exact activations"),
-    Scheme("int8-dynamic", 8, "int8 weights and int8 activations, a scale per row", products="int8"),
+    Scheme(
+        "int8-dynamic", 8, "int8 weights and int8 activations, a scale per row", products="int8"
+    ),
     Scheme(
         "int8-decomp",
         8,

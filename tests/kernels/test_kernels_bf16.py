@@ -63,9 +63,7 @@ def assert_right(got: np.ndarray, x: np.ndarray, w: np.ndarray) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    st.sampled_from(SHAPES), st.integers(1, 70), st.integers(-30, 30), st.integers(0, 2**32 - 1)
-)
+@given(st.sampled_from(SHAPES), st.integers(1, 70), st.integers(-30, 30), st.integers(0, 2**32 - 1))
 def test_products_are_within_what_is_rounded(
     shape: tuple[int, int], tokens: int, exponent: int, seed: int
 ) -> None:
