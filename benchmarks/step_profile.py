@@ -3,8 +3,8 @@
     python -m benchmarks.step_profile --quantize int8                # decode, every slot busy
     python -m benchmarks.step_profile --quantize int8 --prefill 500  # reading prompts of 500 tokens
 
-Runs the served program on SmolLM2 (or `--model`) under JAX's profiler and sums the time of each kind
-of operation. Our kernels go by their names, with what they give out. The step time is the wall
+Runs the served program on SmolLM2 (or `--model`) under JAX's profiler and sums the time of each
+kind of operation. Our kernels go by their names, with what they give out. The step time is the wall
 clock's, measured without the profiler; the times in the table are those of the thread that started
 the operation.
 """
