@@ -28,12 +28,14 @@ class Rates:
 class CompiledRow:
     """A published setting: what it needs and can reach, and what the chips could hold instead.
 
-    `largest` None: not searched for. `best` then too.
+    expected: the largest batch by the engine's count and what this answer needs beyond it, without
+    a further compile. `largest` None: not searched for. `best` then too.
     """
 
     setting: Setting
     answer: Answer
     rates: Rates
+    expected: int
     largest: Largest | None = None
     best: Rates | None = None
 
@@ -53,7 +55,9 @@ class RowAsks:
 def compile_row(setting: Setting, asks: RowAsks) -> CompiledRow:
     """A setting as published."""
     answer = asks.ask(ask_of(setting, asks.programs, target_of(setting.slice)))
-    return CompiledRow(setting, answer, _rates(answer, setting, setting.slots, asks.lengths))
+    rates = _rates(answer, setting, setting.slots, asks.lengths)
+    expected = expected_batch(setting, answer)
+    return CompiledRow(setting, answer, rates, expected - expected % asks.step)
 
 
 def search_row(row: CompiledRow, asks: RowAsks) -> CompiledRow:
@@ -88,24 +92,26 @@ def find_largest(
     answer: Callable[[Ask], Answer],
     known: Answer | None = None,
 ) -> Largest:
-    """The search begins at what the engine's own count says, less what the `known` answer to the
-    setting itself needs beyond that; batches are multiples of `step` and of the chips that share
-    the slots."""
+    """The search begins at what the engine's own count says, or after the `known` answer to the
+    setting itself at what that lets expect; batches are multiples of `step` and of the chips that
+    share the slots."""
     shared = setting.replicas
     step = -(-step // shared) * shared
     return largest(
         lambda slots: answer(ask.with_slots(slots)),
         lambda one: one.fits,
-        _start(setting, known),
+        expected_batch(setting, known) if known is not None else largest_batch(setting, 0.0),
         step,
         most,
         {setting.slots: known} if known is not None else None,
     )
 
 
-def _start(setting: Setting, known: Answer | None) -> int:
-    if known is None or not known.memory:
-        return largest_batch(setting, headroom=0.0)
+def expected_batch(setting: Setting, known: Answer) -> int:
+    """The largest batch that should fit, after the answer to one: what it needs beyond the engine's
+    own count stays as it is. 0 when not even the fewest slots do."""
+    if not known.memory:
+        return largest_batch(setting, 0.0)
     beyond = known.memory - memory_need(setting).total
     return sizes.largest_fitting(
         lambda slots: memory_need(replace(setting, slots=slots)).total + beyond <= known.limit,

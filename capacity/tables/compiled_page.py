@@ -64,6 +64,7 @@ def as_json(row: PageRow) -> dict[str, Any]:
         "fits": compiled.answer.fits,
         "memory_bytes": compiled.answer.memory,
         "limit_bytes": compiled.answer.limit,
+        "expected_largest_batch": compiled.expected,
         **_rates_json("", compiled.rates, row.planned),
         "answer": compiled.answer.as_dict(),
     }
@@ -112,7 +113,7 @@ def _missing(left: Sequence[PublishedRow]) -> list[str]:
 def _memory(rows: Sequence[PageRow]) -> list[str]:
     headers = [
         "Setting", "Batch", "Needs", "= weights, cache, state", "+ temporaries", "+ code",
-        "Chip has", "Fits", "Planner said",
+        "Chip has", "Fits", "Planner said", "Expected largest batch",
     ]  # fmt: skip
     cells = []
     for row in rows:
@@ -121,14 +122,15 @@ def _memory(rows: Sequence[PageRow]) -> list[str]:
             row_name(row.published), f"{row.compiled.setting.slots:,}",
             _whole(answer.memory) if answer.memory else "-",
             *_parts(answer), _whole(answer.limit), "yes" if answer.fits else "no",
-            _whole(sum(answer.planned.values())),
+            _whole(sum(answer.planned.values())), f"{row.compiled.expected:,}",
         ])  # fmt: skip
     return [
         "## Memory of one chip, MiB",
         "",
         "*Needs*: what every program keeps (weights, KV cache, state of the slots), the most that "
         "one of them needs beside that while it runs, and the code of all of them. *Planner said*: "
-        "what our server counts before it compiles (no code).",
+        "what our server counts before it compiles (no code). *Expected largest batch*: by that "
+        "count, with what the compiler needed beyond it added; not compiled.",
         "",
         *table(headers, cells),
         "",

@@ -81,9 +81,13 @@ def test_every_published_row_with_memory_and_rates() -> None:
     memory = rows_of(text, "Memory of one chip, MiB")
     # 1,000 + 80 x 100 MiB, of which 4 are temporaries and 3 the code of two programs.
     fits = memory["llama2-13b bf16, 1,280 positions, v5e-8, 80"]
-    assert fits == ["9,000", "8,993", "4", "3", "16,128", "yes", "9,000"]
+    assert fits[:7] == ["9,000", "8,993", "4", "3", "16,128", "yes", "9,000"]
+    # Keys and values of 40 heads of 128 in 40 layers, bfloat16, over eight chips; each slot also
+    # has a few temporaries, and batches are multiples of 8.
+    slot = 1280 * 2 * 40 * 40 * 128 * 2 // 8
+    assert 0 <= 80 + (LIMIT - 9000 * MIB) // slot - int(fits[7]) < 10
     refused = memory["llama3-8b int8, 2,048 positions, v5e-8, 256"]
-    assert refused == ["26,600", "-", "-", "-", "16,128", "no", "26,600"]
+    assert refused == ["26,600", "-", "-", "-", "16,128", "no", "26,600", "0"]
     rates = rows_of(text, "Output tokens/s")
     moved, least, limit, cycles, planned, published, share = rates[
         "llama2-13b bf16, 1,280 positions, v5e-8, 80"
