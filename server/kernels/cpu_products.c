@@ -4,6 +4,8 @@
  *   loadstone_dynamic_product  the same with x in int8
  *   loadstone_f32_product      y[M,N] = x[M,K] @ w[N,K]^T             all float32
  *
+ * Each gives scratch memory beside y, in which it keeps x as it is multiplied: so XLA counts it.
+ *
  * These and those of `cpu_codes.c` are one loop. A weight is a sequence of 64-byte lines: a line
  * holds one *step* of a *block* of 16 outputs, as one instruction wants it. A step is four inputs as
  * uint8 (w + 128) for vpdpbusd or one input as float32 for an FMA: w is [N/16, steps, 16, 4] uint8
@@ -272,7 +274,17 @@ static void product_item(const void* data, int64_t item) {
 
 /* ---- XLA ---- */
 
-/* A job with the product and the memory for its units. */
+/* The parts of the scratch memory. Returns whether it is of the size that they need. */
+static int lay_out(Product* p) {
+  const int64_t each = round_up(p->rows * 4), excess = round_up(p->rows * p->groups * 4);
+  const int64_t units = round_up(p->rows * p->steps * 4);
+  p->step = (float*)p->scratch;
+  p->excess = (int32_t*)(p->scratch + each);
+  p->units = (int32_t*)(p->scratch + each + excess);
+  p->empty = (uint8_t*)(p->scratch + each + excess + units);
+  return p->scratch_bytes == each + excess + units + p->tiles;
+}
+
 static Job* product_job(const XLA_FFI_CallFrame* frame, Product p) {
   const int64_t parts = (p.tiles + PART_TILES - 1) / PART_TILES, blocks = p.outputs / LANES;
   const int64_t threads = count_threads(frame);
@@ -280,16 +292,8 @@ static Job* product_job(const XLA_FFI_CallFrame* frame, Product p) {
   while (p.item_blocks > 1 && parts * blocks < p.item_blocks * threads) p.item_blocks--;
   p.columns = (blocks + p.item_blocks - 1) / p.item_blocks;
   const Task task = {prepare_tile, product_item, p.tiles, parts * p.columns};
-  const int64_t head = round_up(sizeof(p)), each = round_up(p.rows * 4);
-  const int64_t excess = round_up(p.rows * p.groups * 4), units = round_up(p.rows * p.steps * 4);
-  Job* job = new_job(frame, task, head + each + excess + units + p.tiles);
-  if (job == NULL) return NULL;
-  char* memory = data_of(job);
-  p.step = (float*)(memory + head);
-  p.excess = (int32_t*)(memory + head + each);
-  p.units = (int32_t*)(memory + head + each + excess);
-  p.empty = (uint8_t*)(memory + head + each + excess + units);
-  memcpy(memory, &p, sizeof(p));
+  Job* job = new_job(frame, task, sizeof(p));
+  if (job != NULL) memcpy(data_of(job), &p, sizeof(p));
   return job;
 }
 
@@ -301,6 +305,7 @@ XLA_FFI_Error* run_product(const XLA_FFI_CallFrame* frame, Product p) {
   p.groups = p.codes == NULL ? 1 : p.codes->groups;
   p.chunk = p.kind == INT8 || p.kind == F32 ? CHUNK_STEPS : DECODED_LINES;
   if (p.kind == NF4) p.chunk /= 2; /* two lines a step */
+  if (!lay_out(&p)) return fail(frame, "a CPU product: the scratch memory is of another size");
   Job* job = product_job(frame, p);
   if (job == NULL) return fail(frame, "a CPU product: out of host memory");
   run_job(frame, job);
@@ -308,14 +313,18 @@ XLA_FFI_Error* run_product(const XLA_FFI_CallFrame* frame, Product p) {
 }
 
 int read_product(const XLA_FFI_CallFrame* frame, int64_t arguments, Product* p) {
-  if (frame->args.size != arguments || frame->rets.size != 1) return 0;
+  if (frame->args.size != arguments || frame->rets.size != 2) return 0;
   const XLA_FFI_Buffer *x = frame->args.args[0], *y = frame->rets.rets[0];
+  const XLA_FFI_Buffer* scratch = frame->rets.rets[1];
   const XLA_FFI_Buffer* w = frame->args.args[1];
   if (!is_array(x, XLA_FFI_DataType_F32, 2) || !is_array(y, XLA_FFI_DataType_F32, 2) ||
-      x->dims[0] != y->dims[0] || w->rank < 1 || w->dims[0] * LANES != y->dims[1])
+      !is_array(scratch, XLA_FFI_DataType_U8, 1) || x->dims[0] != y->dims[0] || w->rank < 1 ||
+      w->dims[0] * LANES != y->dims[1])
     return 0;
-  *p = (Product){.kind = INT8, .terms = 1, .factor = 1.0f, .x = x->data, .w = w->data, .y = y->data, .tokens = x->dims[0], .inputs = x->dims[1],
-                 .outputs = y->dims[1]};
+  *p = (Product){.kind = INT8, .terms = 1, .factor = 1.0f,
+                 .x = x->data, .w = w->data, .y = y->data,
+                 .scratch = scratch->data, .scratch_bytes = scratch->dims[0],
+                 .tokens = x->dims[0], .inputs = x->dims[1], .outputs = y->dims[1]};
   return 1;
 }
 

@@ -46,6 +46,8 @@ struct Product {
   int64_t tokens, inputs, outputs;
   const Codes* codes;       /* INT4 and NF4 */
   const Outliers* outliers; /* NULL: none */
+  char* scratch;            /* memory that XLA knows of, as `cpu.py` counts it */
+  int64_t scratch_bytes;
   /* `run_product` fills in the rest. */
   int64_t rows, tiles, steps; /* rows and tiles of units, steps of a line sequence */
   int64_t chunk;              /* steps at a time */
@@ -97,7 +99,7 @@ void add_outliers(const Product* p, int64_t token, int tokens, int64_t block, __
 /* y of a product whose first part is filled in. */
 XLA_FFI_Error* run_product(const XLA_FFI_CallFrame* frame, Product p);
 
-/* x, w and y of a call with so many arguments, as of a product of one int8 term. Returns whether
+/* x, w, y and scratch of a call with so many arguments, as of a product of one int8 term. Returns whether
  * they are what every product has. */
 int read_product(const XLA_FFI_CallFrame* frame, int64_t arguments, Product* p);
 
