@@ -15,7 +15,6 @@ from jaxtyping import Array, Float, Float32, Int32, UInt8
 
 LANES = 16  # outputs in one register
 LINE = 64  # bytes that memory moves at once
-TILE_ROWS = 8  # rows of units that are multiplied together
 MAX_HEAD_DIM = 256
 BLOCK = 64  # positions that prefill attention lays out together
 ACTIVATIONS = {"silu": "silu", "gelu-tanh": "gelu", "relu": "relu"}
@@ -87,15 +86,15 @@ class Units:
     groups: int = 1
 
     def scratch(self, tokens: int, inputs: int) -> jax.ShapeDtypeStruct:
-        """Memory for rows of x [tokens, inputs]: scales, sums, units, and a byte for each tile.
+        """Memory for rows of x [tokens, inputs]: scales, sums, units, and the order of the rows.
 
         A result of the call, so that XLA counts it among a program's temporaries and uses it again.
         The C code refuses another size.
         """
         rows = tokens * self.terms
-        parts = (rows, rows * self.groups, rows * (inputs // self.inputs))
+        parts = (rows, rows * self.groups, rows * (inputs // self.inputs), tokens)
         lines = sum(-(-4 * each // LINE) for each in parts)
-        return jax.ShapeDtypeStruct((lines * LINE + -(-rows // TILE_ROWS),), jnp.uint8)
+        return jax.ShapeDtypeStruct((lines * LINE,), jnp.uint8)
 
 
 def product(

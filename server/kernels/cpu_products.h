@@ -43,7 +43,7 @@ struct Product {
   float factor;           /* of all scales */
   const uint8_t* w;
   float* y;
-  int64_t tokens, inputs, outputs;
+  int64_t tokens, inputs, outputs; /* tokens: rows of x; later those that are not zero */
   const Codes* codes;       /* INT4 and NF4 */
   const Outliers* outliers; /* NULL: none */
   char* scratch;            /* memory that XLA knows of, as `cpu.py` counts it */
@@ -57,7 +57,8 @@ struct Product {
   int32_t* units;
   float* step;     /* [rows]: what one int8 of the row is worth */
   int32_t* excess; /* [rows, groups]: what unsigned weights have too much, negative */
-  uint8_t* empty;  /* [tiles]: all of x is zero there, as for the idle slots of a batch */
+  int32_t* order;  /* rows of x: first `tokens` that are in tiles, then `idle` zero ones */
+  int64_t idle;
 };
 
 /* Some steps of up to TILE_ROWS rows of units and TILE_BLOCKS blocks of outputs. */
@@ -99,8 +100,8 @@ void add_outliers(const Product* p, int64_t token, int tokens, int64_t block, __
 /* y of a product whose first part is filled in. */
 XLA_FFI_Error* run_product(const XLA_FFI_CallFrame* frame, Product p);
 
-/* x, w, y and scratch of a call with so many arguments, as of a product of one int8 term. Returns whether
- * they are what every product has. */
+/* x, w, y and scratch of a call with so many arguments, as of a product of one int8 term. Returns
+ * whether they are what every product has. */
 int read_product(const XLA_FFI_CallFrame* frame, int64_t arguments, Product* p);
 
 /* The same with the int8 weight and its scale. */
