@@ -4,11 +4,13 @@
  *   loadstone_dynamic_product  the same with x in int8
  *   loadstone_f32_product      y[M,N] = x[M,K] @ w[N,K]^T             all float32
  *
- * These and those of `cpu_codes.c` and `cpu_bf16.c` are one loop. A weight is a sequence of 64-byte lines: a line
- * holds one *step* of a *block* of 16 outputs, as one instruction wants it. A step is four inputs as
- * uint8 (w + 128) for vpdpbusd or one input as float32 for an FMA: w is [N/16, steps, 16, 4] uint8
- * or [N/16, steps, 16] float32 (`cpu_bf16.c`: two as bfloat16). The other operand is a *unit* of four bytes, spread over the
- * register: four int8 or one float32.
+ * Each gives scratch memory beside y, in which it keeps x as it is multiplied: so XLA counts it.
+ *
+ * These and those of `cpu_codes.c` and `cpu_bf16.c` are one loop. A weight is a sequence of 64-byte
+ * lines: a line holds one *step* of a *block* of 16 outputs, as one instruction wants it. A step is
+ * four inputs as uint8 (w + 128) for vpdpbusd or one input as float32 for an FMA: w is
+ * [N/16, steps, 16, 4] uint8 or [N/16, steps, 16] float32 (`cpu_bf16.c`: two as bfloat16). The other
+ * operand is a *unit* of four bytes, spread over the register: four int8 or one float32.
  *
  * For int8 each row of x becomes one or two rows of units, x = s * (hi + lo / 254), s = max|x| / 127:
  * with both about 15 bits of the activation survive. The excess of 128 * sum(units) is taken off at
@@ -19,8 +21,6 @@
  * Rows of x that are zero throughout, as of idle slots and padding, are in no tile.
  */
 #include "cpu_products.h"
-
-#include <stdlib.h>
 
 #define PART_TILES 32     /* tiles that one work item goes through, so that its units stay in L2 */
 #define CHUNK_STEPS 1024  /* steps at a time: 192 KiB of lines, which L2 holds twice */
@@ -275,6 +275,18 @@ static void product_item(const void* data, int64_t item) {
 
 /* ---- XLA ---- */
 
+/* The parts of the scratch memory, for rows that are all live. Returns whether it is of the size that
+ * they need. */
+static int lay_out(Product* p) {
+  const int64_t rows = p->terms * p->tokens, each = round_up(rows * 4);
+  const int64_t excess = round_up(rows * p->groups * 4), units = round_up(rows * p->steps * 4);
+  p->step = (float*)p->scratch;
+  p->excess = (int32_t*)(p->scratch + each);
+  p->units = (int32_t*)(p->scratch + each + excess);
+  p->order = (int32_t*)(p->scratch + each + excess + units);
+  return p->scratch_bytes == each + excess + units + round_up(p->tokens * 4);
+}
+
 static int is_zero(const float* x, int64_t count) {
   const __m512i size = _mm512_set1_epi32(0x7fffffff); /* zeros of either sign */
   for (int64_t i = 0; i < count; i += LANES)
@@ -283,15 +295,14 @@ static int is_zero(const float* x, int64_t count) {
 }
 
 /* Sets `order`, and tells tokens from idle ones. */
-static void order_rows(Product* p, int32_t* order) {
+static void order_rows(Product* p) {
   const int64_t all = p->tokens;
   p->tokens = p->idle = 0;
   for (int64_t i = 0; i < all; i++)
-    if (is_zero(p->x + i * p->inputs, p->inputs)) order[all - ++p->idle] = (int32_t)i;
-    else order[p->tokens++] = (int32_t)i;
+    if (is_zero(p->x + i * p->inputs, p->inputs)) p->order[all - ++p->idle] = (int32_t)i;
+    else p->order[p->tokens++] = (int32_t)i;
 }
 
-/* A job with the product and the memory for its units. */
 static Job* product_job(const XLA_FFI_CallFrame* frame, Product p) {
   const int64_t parts = (p.tiles + PART_TILES - 1) / PART_TILES, blocks = p.blocks;
   const int64_t threads = count_threads(frame);
@@ -299,30 +310,23 @@ static Job* product_job(const XLA_FFI_CallFrame* frame, Product p) {
   while (p.item_blocks > 1 && parts * blocks < p.item_blocks * threads) p.item_blocks--;
   p.columns = (blocks + p.item_blocks - 1) / p.item_blocks;
   const Task task = {prepare_tile, product_item, p.tiles, parts * p.columns};
-  const int64_t head = round_up(sizeof(p)), each = round_up(p.rows * 4);
-  const int64_t excess = round_up(p.rows * p.groups * 4), units = round_up(p.rows * p.steps * 4);
-  const int64_t order = (p.tokens + p.idle) * 4;
-  Job* job = new_job(frame, task, head + each + excess + units + order);
-  if (job == NULL) return NULL;
-  char* memory = data_of(job);
-  p.step = (float*)(memory + head);
-  p.excess = (int32_t*)(memory + head + each);
-  p.units = (int32_t*)(memory + head + each + excess);
-  memcpy(memory + head + each + excess + units, p.order, (size_t)order);
-  p.order = (int32_t*)(memory + head + each + excess + units);
-  memcpy(memory, &p, sizeof(p));
+  Job* job = new_job(frame, task, sizeof(p));
+  if (job != NULL) memcpy(data_of(job), &p, sizeof(p));
   return job;
 }
 
-static XLA_FFI_Error* run_ordered(const XLA_FFI_CallFrame* frame, Product p) {
+XLA_FFI_Error* run_product(const XLA_FFI_CallFrame* frame, Product p) {
+  if (p.tokens == 0 || p.outputs == 0) return NULL;
+  p.steps = p.kind == F32 || p.kind == FP8 ? p.inputs : p.inputs / (p.kind == BF16 ? 2 : 4);
+  p.groups = p.codes == NULL ? 1 : p.codes->groups;
+  if (!lay_out(&p)) return fail(frame, "a CPU product: the scratch memory is of another size");
+  order_rows(&p);
   if (p.tokens == 0) {
     memset(p.y, 0, (size_t)(p.idle * p.outputs) * sizeof(float));
     return NULL;
   }
   p.rows = p.terms * p.tokens;
   p.tiles = (p.rows + TILE_ROWS - 1) / TILE_ROWS;
-  p.steps = p.kind == F32 || p.kind == FP8 ? p.inputs : p.inputs / (p.kind == BF16 ? 2 : 4);
-  p.groups = p.codes == NULL ? 1 : p.codes->groups;
   p.chunk = streams(&p) ? CHUNK_STEPS : DECODED_LINES;
   if (p.kind == NF4) p.chunk /= 2; /* two lines a step */
   Job* job = product_job(frame, p);
@@ -331,27 +335,20 @@ static XLA_FFI_Error* run_ordered(const XLA_FFI_CallFrame* frame, Product p) {
   return NULL;
 }
 
-XLA_FFI_Error* run_product(const XLA_FFI_CallFrame* frame, Product p) {
-  if (p.tokens == 0 || p.outputs == 0) return NULL;
-  int32_t* order = malloc((size_t)p.tokens * sizeof(*order));
-  if (order == NULL) return fail(frame, "a CPU product: out of host memory");
-  order_rows(&p, order);
-  p.order = order;
-  XLA_FFI_Error* error = run_ordered(frame, p);
-  free(order);
-  return error;
-}
-
 int read_product(const XLA_FFI_CallFrame* frame, int64_t arguments, Product* p) {
-  if (frame->args.size != arguments || frame->rets.size != 1) return 0;
+  if (frame->args.size != arguments || frame->rets.size != 2) return 0;
   const XLA_FFI_Buffer *x = frame->args.args[0], *y = frame->rets.rets[0];
+  const XLA_FFI_Buffer* scratch = frame->rets.rets[1];
   const XLA_FFI_Buffer* w = frame->args.args[1];
   if (!is_array(x, XLA_FFI_DataType_F32, 2) || !is_array(y, XLA_FFI_DataType_F32, 2) ||
-      x->dims[0] != y->dims[0] || w->rank < 1 || w->dims[0] != (y->dims[1] + LANES - 1) / LANES)
+      !is_array(scratch, XLA_FFI_DataType_U8, 1) || x->dims[0] != y->dims[0] || w->rank < 1 ||
+      w->dims[0] != (y->dims[1] + LANES - 1) / LANES)
     return 0;
-  *p = (Product){.kind = INT8, .terms = 1, .factor = 1.0f, .x = x->data, .w = w->data,
-                 .y = y->data, .tokens = x->dims[0], .inputs = x->dims[1],
-                 .outputs = y->dims[1], .blocks = w->dims[0]};
+  *p = (Product){.kind = INT8, .terms = 1, .factor = 1.0f,
+                 .x = x->data, .w = w->data, .y = y->data,
+                 .scratch = scratch->data, .scratch_bytes = scratch->dims[0],
+                 .tokens = x->dims[0], .inputs = x->dims[1], .outputs = y->dims[1],
+                 .blocks = w->dims[0]};
   return 1;
 }
 

@@ -47,6 +47,8 @@ struct Product {
   int64_t blocks;                  /* of 16 outputs; the last may have more of them than y */
   const Codes* codes;       /* INT4 and NF4 */
   const Outliers* outliers; /* NULL: none */
+  char* scratch;            /* memory that XLA knows of, as `cpu.py` counts it */
+  int64_t scratch_bytes;
   /* `run_product` fills in the rest. */
   int64_t rows, tiles, steps; /* rows and tiles of units, steps of a line sequence */
   int64_t chunk;              /* steps at a time */
@@ -56,7 +58,7 @@ struct Product {
   int32_t* units;
   float* step;     /* [rows]: what one int8 of the row is worth */
   int32_t* excess; /* [rows, groups]: what unsigned weights have too much, negative */
-  const int32_t* order; /* rows of x: first `tokens` that are in tiles, then `idle` zero ones */
+  int32_t* order;  /* rows of x: first `tokens` that are in tiles, then `idle` zero ones */
   int64_t idle;
 };
 
@@ -112,8 +114,8 @@ void add_outliers(const Product* p, int64_t token, int tokens, int64_t block, __
 /* y of a product whose first part is filled in. */
 XLA_FFI_Error* run_product(const XLA_FFI_CallFrame* frame, Product p);
 
-/* x, w and y of a call with so many arguments, as of a product of one int8 term. Returns whether
- * they are what every product has. */
+/* x, w, y and scratch of a call with so many arguments, as of a product of one int8 term. Returns
+ * whether they are what every product has. */
 int read_product(const XLA_FFI_CallFrame* frame, int64_t arguments, Product* p);
 
 /* The same with the int8 weight and its scale. */
