@@ -13,7 +13,8 @@ from capacity.compiled.target import Target
 
 _ROOT = Path(__file__).parents[2]
 # What programs are made of, and what reads them.
-_SOURCES = ("server", "capacity/compiled")
+_READERS = ("answer", "ask", "hlo", "target", "traffic", "worker")
+_SOURCES = ("server", *(f"capacity/compiled/{name}.py" for name in _READERS))
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,9 @@ class Kept:
 def fingerprint() -> str:
     """Of the sources that programs are made of: any change asks the compiler anew."""
     digest = hashlib.sha256()
-    for folder in _SOURCES:
-        for path in sorted((_ROOT / folder).rglob("*")):
+    for source in _SOURCES:
+        place = _ROOT / source
+        for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
             if path.suffix in (".py", ".c", ".h", ".toml"):
                 digest.update(str(path.relative_to(_ROOT)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]

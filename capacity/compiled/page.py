@@ -28,8 +28,8 @@ class Rates:
 class CompiledRow:
     """A published setting: what it needs and can reach, and what the chips could hold instead.
 
-    expected: the largest batch by the engine's count and what this answer needs beyond it, without
-    a further compile. `largest` None: not searched for. `best` then too.
+    expected: the largest batch by `expected_batch`, without a further compile. `largest` None: not
+    searched for. `best` then too.
     """
 
     setting: Setting
@@ -108,15 +108,20 @@ def find_largest(
 
 
 def expected_batch(setting: Setting, known: Answer) -> int:
-    """The largest batch that should fit, after the answer to one: what it needs beyond the engine's
-    own count stays as it is. 0 when not even the fewest slots do."""
-    if not known.memory:
-        return largest_batch(setting, 0.0)
-    beyond = known.memory - memory_need(setting).total
-    return sizes.largest_fitting(
-        lambda slots: memory_need(replace(setting, slots=slots)).total + beyond <= known.limit,
-        setting.replicas,
-    )
+    """The largest batch that should fit, after the answer to one: weights and cache as counted,
+    temporaries as many times what was counted as there, the same code. 0 when not even the fewest
+    slots fit."""
+    counted = memory_need(setting)
+    stays = counted.weights + counted.cache
+    beyond = known.arguments - stays if known.programs else 0.0
+    times = max(known.memory - known.code - stays - beyond, 0.0) / counted.temporaries
+
+    def fits(slots: int) -> bool:
+        need = memory_need(replace(setting, slots=slots))
+        total = need.weights + need.cache + beyond + times * need.temporaries + known.code
+        return total <= known.limit
+
+    return sizes.largest_fitting(fits, setting.replicas)
 
 
 def _rates(answer: Answer, setting: Setting, slots: int, lengths: Lengths) -> Rates:

@@ -45,6 +45,25 @@ def render_memory(answer: Answer) -> list[str]:
 
 def findings(answer: Answer) -> list[str]:
     """What an engineer would look at."""
+    found = copied(answer)
+    for program in answer.programs:
+        moved = program.traffic
+        gathers = moved.collectives.get("all-gather", Collective(0, 0))
+        if gathers.bytes >= MIB:
+            found.append(
+                f"{program.name}: {gathers.count} all-gathers of {mib(gathers.bytes)} MiB a run"
+            )
+        if moved.scatters:
+            found.append(
+                f"{program.name}: {moved.scatters} scatters, of whose time nothing is known"
+            )
+        if moved.unsure:
+            found.append(f"{program.name}: {moved.unsure} loops counted once: rounds unknown")
+    return found
+
+
+def copied(answer: Answer) -> list[str]:
+    """What is not updated in place, and what is copied as a whole."""
     found = []
     for program in answer.programs:
         moved = program.traffic
@@ -60,17 +79,6 @@ def findings(answer: Answer) -> list[str]:
                 f"{program.name}: {len(moved.copies)} whole copies in main memory, "
                 f"{mib(total)} MiB a run, such as {largest.what}"
             )
-        gathers = moved.collectives.get("all-gather", Collective(0, 0))
-        if gathers.bytes >= MIB:
-            found.append(
-                f"{program.name}: {gathers.count} all-gathers of {mib(gathers.bytes)} MiB a run"
-            )
-        if moved.scatters:
-            found.append(
-                f"{program.name}: {moved.scatters} scatters, of whose time nothing is known"
-            )
-        if moved.unsure:
-            found.append(f"{program.name}: {moved.unsure} loops counted once: rounds unknown")
     return found
 
 

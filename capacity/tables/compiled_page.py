@@ -9,7 +9,7 @@ from capacity.compiled.answer import Answer
 from capacity.compiled.page import CompiledRow, Rates
 from capacity.compiled.roofline import Throughput, floor
 from capacity.published.rows import PublishedRow
-from capacity.tables.compiled import MIB, findings, mib, refused
+from capacity.tables.compiled import MIB, copied, mib, refused
 from capacity.tables.markdown import fixed, number, table
 
 # What stands above the table of rates.
@@ -17,13 +17,15 @@ _RATES_MEAN = (
     "- *A step*: one decode step, a token for every slot, over the whole cache. It takes at least: "
     "its bytes over the chip's bandwidth or its FLOPs over the peak, the longer, and then its "
     "collectives over the links.",
-    "- *Limit*: no run of these programs can be faster. Every slot is always busy and the host "
-    "takes no time; prompts are read between the steps.",
+    "- *Limit*: what that step allows when every slot is always busy and its cache full, the host "
+    "takes no time, and prompts are read between the steps. Our server also has programs for "
+    "shorter spans, which move less: with short sequences it may pass this limit.",
     "- *By cycles*: the same with the compiler's own estimate of cycles where that is longer. It "
     "leaves out waits and some kernels.",
     "- *Planner expects*: `capacity estimate` of the whole published run (2,000 requests at once, "
-    "with its empty slots at the end) by our server, of priors alone: no TPU has calibrated them.",
-    "- *Published*: jetstream-pytorch's measurement of that run.",
+    "with its empty slots at the end, reading live positions only) by our server, of priors alone: "
+    "no TPU has calibrated them.",
+    "- *Published*: jetstream-pytorch's measurement of that run; it reads the whole cache.",
 )
 
 
@@ -50,9 +52,9 @@ class PageHead:
 def render_page(rows: Sequence[PageRow], left: Sequence[PublishedRow], head: PageHead) -> list[str]:
     """Memory, rates, the largest batches, then what the compiler said. `left`: not compiled."""
     lines = [*_head(head), *_missing(left), *_memory(rows), *_rates(rows), *_largest(rows)]
-    lines += ["## What the compiler said", ""]
+    lines += ["## What the compiler refused or copies", ""]
     said = [f"- {row_name(row.published)}: {one}" for row in rows for one in _said(row.compiled)]
-    return lines + (said or ["Nothing was refused and nothing stands out."])
+    return lines + (said or ["Nothing."])
 
 
 def as_json(row: PageRow) -> dict[str, Any]:
@@ -128,9 +130,11 @@ def _memory(rows: Sequence[PageRow]) -> list[str]:
         "## Memory of one chip, MiB",
         "",
         "*Needs*: what every program keeps (weights, KV cache, state of the slots), the most that "
-        "one of them needs beside that while it runs, and the code of all of them. *Planner said*: "
-        "what our server counts before it compiles (no code). *Expected largest batch*: by that "
-        "count, with what the compiler needed beyond it added; not compiled.",
+        "one of them needs beside that while it runs, and the code of all of them. *Planner "
+        "said*: what our server counts before it compiles (no code). *Expected largest batch*: not "
+        "compiled; weights and cache as counted, temporaries in proportion to this answer's, its "
+        "code. A low estimate where code is large: the compiler makes it small where memory is "
+        "short.",
         "",
         *table(headers, cells),
         "",
@@ -231,7 +235,7 @@ def _said(row: CompiledRow) -> list[str]:
             f"each program is taken, but with the code of all {len(row.answer.every)} it is "
             f"{mib(row.answer.memory)} of {mib(row.answer.limit)} MiB"
         )
-    return said + findings(row.answer)
+    return said + copied(row.answer)
 
 
 def _rates_json(prefix: str, rates: Rates, planned: Interval | None) -> dict[str, Any]:

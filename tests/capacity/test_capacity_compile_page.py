@@ -87,7 +87,8 @@ def test_every_published_row_with_memory_and_rates() -> None:
     slot = 1280 * 2 * 40 * 40 * 128 * 2 // 8
     assert 0 <= 80 + (LIMIT - 9000 * MIB) // slot - int(fits[7]) < 10
     refused = memory["llama3-8b int8, 2,048 positions, v5e-8, 256"]
-    assert refused == ["26,600", "-", "-", "-", "16,128", "no", "26,600", "0"]
+    assert refused[:7] == ["26,600", "-", "-", "-", "16,128", "no", "26,600"]
+    assert 0 < int(refused[7]) < 256
     rates = rows_of(text, "Output tokens/s")
     moved, least, limit, cycles, planned, published, share = rates[
         "llama2-13b bf16, 1,280 positions, v5e-8, 80"
