@@ -1,5 +1,6 @@
 """How JAX is set up for every test that uses it; tests of the other rooms never import it."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,15 @@ settings.load_profile("patient")
 
 REPOSITORY = Path(__file__).parents[1]
 DEVICES = 8
+# The fast tests compile thousands of programs that run once: XLA takes a quarter of the processor
+# time without LLVM's passes, and most of that by its older way to emit a fusion. The slow tests,
+# and the servers that a test starts, are compiled as they are served.
+QUICK = (
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -34,6 +44,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_compilation_cache_dir", str(REPOSITORY / ".cache" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+    if "not slow" in session.config.option.markexpr:
+        _compile_quickly()
+
+
+def _compile_quickly() -> None:
+    """XLA reads its flags once, here; then they are taken back from the environment."""
+    from jax._src.lib import xla_client
+
+    before = os.environ.get("XLA_FLAGS")
+    os.environ["XLA_FLAGS"] = " ".join((before or "", *QUICK))
+    xla_client.CompileOptions()
+    if before is None:
+        del os.environ["XLA_FLAGS"]
+    else:
+        os.environ["XLA_FLAGS"] = before
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 from capacity.calibration.observation import Observation
 from capacity.hardware.slice import Slice
+from capacity.published.decode_step import step_seconds
 from capacity.published.model import Chips, PageModel
 from capacity.published.rows import PublishedRow
 from capacity.timing.efficiency import IDEAL, Efficiency, Prior, Priors
 from capacity.timing.profiles import NOISE, TORCH, TORCH_LAYER_SECONDS
-from capacity.timing.seconds import step_time
-from capacity.work.decode import decode_work
 from capacity.work.setting import Setting
 from capacity.work.software import LEAST, SOFTWARE, Software
 from server.models.catalogue import catalogue
@@ -28,10 +27,10 @@ def _expects(
         slots=row.batch,
         software=software,
     )
-    work = decode_work(setting, row.batch, row.batch * float(_MEAN_POSITIONS))
+    step = step_seconds(setting, _MEAN_POSITIONS)
 
     def predict(efficiency: Efficiency) -> float:
-        return float(step_time(work, setting.slice, efficiency).total) * 1e3
+        return step(efficiency) * 1e3
 
     name = f"{row.model}, {row.variant}, batch {row.batch}"
     return Observation(name, _measured(row), predict, frozenset({row.weights}))

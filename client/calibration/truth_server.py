@@ -31,7 +31,8 @@ from client.reading.library import load_library
 from client.reading.reader import SocketReader
 from client.reading.transport import Listener, ReadTransport
 from client.targets.grpc_wire import framed
-from client.targets.http2 import MOST_OWED, frame, read_frames
+from client.targets.http2 import MOST_OWED
+from client.targets.http2_frames import frame, read_frames
 from client.targets.reading import CACHE
 from native.build import CannotBuildError
 from protos import orchestrator_pb2 as pb

@@ -9,7 +9,6 @@ does all this and more, takes three times the processor time a message.
 import asyncio
 import struct
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -29,22 +28,34 @@ from client.targets.exchange import (
 from client.targets.gathering import Gathering
 from client.targets.grpc_wire import code_name
 from client.targets.header_blocks import HeaderBlocks
+from client.targets.http2_frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    LARGEST,
+    PADDED,
+    PING,
+    PRIORITY,
+    PUSH,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW,
+    cut,
+    frame,
+)
+from client.targets.http2_windows import Outgoing
 
 _clock = time.perf_counter
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW, _CONTINUATION = (
-    0, 1, 3, 4, 5, 6, 7, 8, 9,
-)  # fmt: skip
-_END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
-_HEADER = struct.Struct(">HBBBI")  # length in 16 + 8 bits, type, flags, stream
-_LARGEST = 2**31 - 1
-_LARGEST_FRAME = 16_384  # by default, and by us
-_FRAME_SIZES = range(_LARGEST_FRAME, 2**24)
 _LARGEST_BLOCK = 1 << 20  # of headers, in bytes
 _REFUSED, _CANCEL = 7, 8
 # What was read is told to the server when it is more than this, in bytes; twice as much must fit
 # into a window, for a thread that reads may hold as much again.
-MOST_OWED = _LARGEST // 4
+MOST_OWED = LARGEST // 4
 
 
 @dataclass(slots=True)
@@ -54,8 +65,6 @@ class Call:
     number: int
     exchange: Exchange
     ended: "asyncio.Future[None]"
-    window: int
-    unsent: bytes | memoryview
     status: str = ""
     message: str = ""
 
@@ -74,33 +83,30 @@ class Http2Connection(asyncio.Protocol):
         self._gathering = gathering or Gathering()
         self.open = False
         self.ready = asyncio.get_running_loop().create_future()
-        self.most_streams = _LARGEST
+        self.most_streams = LARGEST
         self.streams: dict[int, Call] = {}
         self._next = 1
         self._rest = b""
         self._headers = HeaderBlocks()
         self._block: tuple[int, int, bytes] | None = None  # headers that go on in the next frame
-        self._window = 65_535
-        self._stream_window = 65_535
-        self._frame_size = _LARGEST_FRAME
-        self._waiting: deque[int] = deque()
+        self._outgoing = Outgoing()
         self._owed = 0
         self._leaving = False  # the server takes no more calls here
 
     @property
     def room(self) -> bool:
         """Whether one more call may start."""
-        fits = len(self.streams) < self.most_streams and self._next < _LARGEST - 1
+        fits = len(self.streams) < self.most_streams and self._next < LARGEST - 1
         return self.open and fits and not self._leaving
 
     def connection_made(self, transport: Any) -> None:
         """Part of asyncio.Protocol."""
         # Not checked: uvloop's transports are of no asyncio class.
         self._transport = cast(asyncio.Transport, transport)
-        settings = struct.pack(">HIHI", 2, 0, 4, _LARGEST)  # no push; windows never close
-        windows = struct.pack(">I", _LARGEST - 65_535)
+        settings = struct.pack(">HIHI", 2, 0, 4, LARGEST)  # no push; windows never close
+        windows = struct.pack(">I", LARGEST - 65_535)
         self._transport.write(
-            _PREFACE + frame(_SETTINGS, 0, 0, settings) + frame(_WINDOW, 0, 0, windows)
+            _PREFACE + frame(SETTINGS, 0, 0, settings) + frame(WINDOW, 0, 0, windows)
         )
         self.open = True
 
@@ -108,21 +114,12 @@ class Http2Connection(asyncio.Protocol):
         """Starts a call."""
         number, self._next = self._next, self._next + 2
         ended = asyncio.get_running_loop().create_future()
-        stream = Call(number, exchange, ended, self._stream_window, memoryview(message))
+        stream = Call(number, exchange, ended)
         self.streams[number] = stream
         self._announce(stream)
         exchange.sent = _clock()
-        head = frame(_HEADERS, _END_HEADERS, number, headers)
-        whole = len(message)
-        if whole <= min(self._window, stream.window, self._frame_size) and not self._waiting:
-            self._window -= whole
-            stream.window -= whole
-            stream.unsent = b""
-            self._transport.write(head + frame(_DATA, _END_STREAM, number, message))
-        else:
-            self._transport.write(head)
-            self._waiting.append(number)
-            self._send_waiting()
+        head = frame(HEADERS, END_HEADERS, number, headers)
+        self._outgoing.start(number, head, message, self._transport.write)
         return stream
 
     async def wait(self, call: Call, left: float, detail: str) -> None:
@@ -146,10 +143,11 @@ class Http2Connection(asyncio.Protocol):
     def _reset(self, call: Call) -> None:
         if self.streams.pop(call.number, None) is None:
             return
+        self._outgoing.drop(call.number)
         self._collect(call)
         if self.open:
             code = struct.pack(">I", _CANCEL)
-            self._transport.write(frame(_RST_STREAM, 0, call.number, code))
+            self._transport.write(frame(RST_STREAM, 0, call.number, code))
             self._leave()
 
     def close(self) -> None:
@@ -171,25 +169,25 @@ class Http2Connection(asyncio.Protocol):
     def received(self, now: float, data: bytes) -> None:
         """What was read at `now`."""
         data = self._rest + data if self._rest else data
-        frames, at, fault = _cut(data)
+        frames, at, fault = cut(data)
         self._rest = data[at:]
         streams = self.streams
         for kind, flags, number, payload in frames:
-            if kind != _DATA:
+            if kind != DATA:
                 if not self._take(kind, flags, number, payload, now):
                     return
                 continue
             self._owed += len(payload)
             stream = streams.get(number)
             if stream is not None:
-                if flags & _PADDED:
+                if flags & PADDED:
                     if not payload or payload[0] >= len(payload):
                         self._break("more padding than there is room for")
                         return
                     payload = payload[1 : len(payload) - payload[0]]
                 if payload:
                     stream.exchange.arrivals.append((now, payload))
-                if flags & _END_STREAM:
+                if flags & END_STREAM:
                     self._finish(number, now)
         if fault:
             self._break(fault)
@@ -199,7 +197,7 @@ class Http2Connection(asyncio.Protocol):
         """So many bytes more were read; the server is told when it needs to know."""
         self._owed += size
         if self._owed > self._most_owed and self.open:
-            self._transport.write(frame(_WINDOW, 0, 0, struct.pack(">I", self._owed)))
+            self._transport.write(frame(WINDOW, 0, 0, struct.pack(">I", self._owed)))
             self._owed = 0
 
     def _announce(self, call: Call) -> None:
@@ -217,35 +215,36 @@ class Http2Connection(asyncio.Protocol):
         return self.open
 
     def _handle(self, kind: int, flags: int, number: int, payload: bytes, now: float) -> None:
-        if kind == _HEADERS:
-            start = 1 if flags & _PADDED else 0
+        if kind == HEADERS:
+            start = 1 if flags & PADDED else 0
             end = len(payload) - payload[0] if start else len(payload)
-            start += 5 if flags & _PRIORITY else 0
-            self._take_headers(number, flags, payload[start:end], flags & _END_STREAM, now)
-        elif kind == _CONTINUATION:
+            start += 5 if flags & PRIORITY else 0
+            self._take_headers(number, flags, payload[start:end], flags & END_STREAM, now)
+        elif kind == CONTINUATION:
             if self._block is None:
                 raise ValueError("headers that go on from nothing")
             begun, ends, before = self._block
             if number != begun or len(before) > _LARGEST_BLOCK:
                 raise ValueError("headers that go on for ever, or on another stream")
             self._take_headers(number, flags, before + payload, ends, now)
-        elif kind == _SETTINGS:
+        elif kind == SETTINGS:
             self._take_settings(flags, payload)
-        elif kind == _PING and not flags & _ACK:
-            self._transport.write(frame(_PING, _ACK, 0, payload))
-        elif kind == _WINDOW:
-            self._widen(number, struct.unpack(">I", payload)[0] & _LARGEST)
-        elif kind == _RST_STREAM:
+        elif kind == PING and not flags & ACK:
+            self._transport.write(frame(PING, ACK, 0, payload))
+        elif kind == WINDOW:
+            self._outgoing.widen(number, struct.unpack(">I", payload)[0] & LARGEST)
+            self._outgoing.send(self._transport.write)
+        elif kind == RST_STREAM:
             code = struct.unpack(">I", payload)[0]
             self._end_reset(number, code, now)
-        elif kind == _GOAWAY:
+        elif kind == GOAWAY:
             last, code = struct.unpack_from(">II", payload)
-            self._go_away(last & _LARGEST, code, payload[8:])
-        elif kind == _PUSH:
+            self._go_away(last & LARGEST, code, payload[8:])
+        elif kind == PUSH:
             raise ValueError("a push, which was not asked for")
 
     def _take_headers(self, number: int, flags: int, block: bytes, ends: int, now: float) -> None:
-        if not flags & _END_HEADERS:
+        if not flags & END_HEADERS:
             self._block = (number, ends, block)
             return
         self._block = None
@@ -264,7 +263,7 @@ class Http2Connection(asyncio.Protocol):
             self._finish(number, now)
 
     def _take_settings(self, flags: int, payload: bytes) -> None:
-        if flags & _ACK:
+        if flags & ACK:
             return
         if len(payload) % 6:
             raise ValueError(f"settings of {len(payload)} bytes")
@@ -273,49 +272,13 @@ class Http2Connection(asyncio.Protocol):
             if name == 3:
                 self.most_streams = value
             elif name == 4:
-                if value > _LARGEST:
-                    raise ValueError(f"a window of {value} bytes")
-                for stream in self.streams.values():
-                    stream.window += value - self._stream_window
-                self._stream_window = value
+                self._outgoing.set_stream_window(value)
             elif name == 5:
-                if value not in _FRAME_SIZES:
-                    raise ValueError(f"frames of {value} bytes")
-                self._frame_size = value
-        self._transport.write(frame(_SETTINGS, _ACK, 0, b""))
+                self._outgoing.set_frame_size(value)
+        self._transport.write(frame(SETTINGS, ACK, 0, b""))
         if not self.ready.done():
             self.ready.set_result(None)
-        self._send_waiting()
-
-    def _widen(self, number: int, more: int) -> None:
-        stream = self.streams.get(number)
-        before = self._window if number == 0 else stream.window if stream else 0
-        if before + more > _LARGEST:
-            raise ValueError(f"a window of {before + more} bytes")
-        if number == 0:
-            self._window += more
-        elif stream is not None:
-            stream.window += more
-        self._send_waiting()
-
-    def _send_waiting(self) -> None:
-        """Sends what the server's windows allow of the request messages that wait."""
-        for _ in range(len(self._waiting)):
-            number = self._waiting.popleft()
-            stream = self.streams.get(number)
-            if stream is None:
-                continue
-            while stream.unsent:
-                room = min(self._window, stream.window, self._frame_size, len(stream.unsent))
-                if room <= 0:
-                    break
-                part, stream.unsent = bytes(stream.unsent[:room]), stream.unsent[room:]
-                self._window -= room
-                stream.window -= room
-                flags = 0 if stream.unsent else _END_STREAM
-                self._transport.write(frame(_DATA, flags, number, part))
-            if stream.unsent:
-                self._waiting.append(number)
+        self._outgoing.send(self._transport.write)
 
     def _end_reset(self, number: int, code: int, now: float) -> None:
         stream = self.streams.get(number)
@@ -352,6 +315,7 @@ class Http2Connection(asyncio.Protocol):
         stream = self.streams.pop(number, None)
         if stream is None:
             return
+        self._outgoing.drop(number)
         self._collect(stream)
         stream.exchange.end(now or _clock(), status, "" if status == OK else detail)
         if not stream.ended.done():
@@ -369,35 +333,3 @@ class Http2Connection(asyncio.Protocol):
         if not self.ready.done():
             self.ready.set_exception(ConnectionError(detail))
             self.ready.exception()  # seen, also when nobody waits for it
-
-
-def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
-    """One HTTP/2 frame."""
-    length = len(payload)
-    return _HEADER.pack(length >> 8, length & 255, kind, flags, number) + payload
-
-
-def read_frames(data: bytes, at: int = 0) -> tuple[list[tuple[int, int, int, bytes]], int]:
-    """(type, flags, stream, payload) of each whole frame from `at` on, and where the next starts.
-
-    Raises ValueError for a frame longer than was allowed to the other side.
-    """
-    frames, at, fault = _cut(data, at)
-    if fault:
-        raise ValueError(fault)
-    return frames, at
-
-
-def _cut(data: bytes, at: int = 0) -> tuple[list[tuple[int, int, int, bytes]], int, str]:
-    """As `read_frames`, and what is wrong with the frame after the last."""
-    frames: list[tuple[int, int, int, bytes]] = []
-    while len(data) - at >= 9:
-        high, low, kind, flags, number = _HEADER.unpack_from(data, at)
-        length = high << 8 | low
-        if length > _LARGEST_FRAME:
-            return frames, at, f"a frame of {length} bytes"
-        if len(data) - at < 9 + length:
-            break
-        frames.append((kind, flags, number & _LARGEST, data[at + 9 : at + 9 + length]))
-        at += 9 + length
-    return frames, at, ""

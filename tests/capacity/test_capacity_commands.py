@@ -63,7 +63,7 @@ def test_fit_prints_the_grid(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_fit_draws(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    pytest.importorskip("plotly")
+    pytest.importorskip("plotly", reason="plotly is not installed: pip install 'loadstone[report]'")
     path = tmp_path / "fit.html"
     status, _, _ = run(capsys, "fit", *V5E, "--quantize", "none,int8", "--plot", str(path))
     text = path.read_text()

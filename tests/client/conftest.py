@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 import tokenizers
-from client_rig import ENVIRONMENT, Outcome, Server, benchmark_command, outcome, serving
+from client_rig import (
+    ENVIRONMENT,
+    HTTP_SERVER,
+    Outcome,
+    Server,
+    benchmark_command,
+    outcome,
+    serving,
+)
 from hypothesis import settings
 
 from tokenization import Tokenizer, load_tokenizer
@@ -24,6 +32,13 @@ TEMPLATE = "{{ bos_token }}{% for m in messages %}[{{ m.content }}]{% endfor %}"
 def server() -> Iterator[Server]:
     """A server with our own fields; 50 ms to the first token, 5 ms a token after it."""
     with serving() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[Server]:
+    """A server of scripts over HTTP; a test module may put another here."""
+    with serving(script=HTTP_SERVER) as running:
         yield running
 
 

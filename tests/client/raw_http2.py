@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 import hpack
 
-from client.targets.http2 import frame, read_frames
+from client.targets.http2_frames import frame, read_frames
 
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITIZED = 0x1, 0x1, 0x4, 0x8, 0x20

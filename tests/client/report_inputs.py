@@ -1,4 +1,4 @@
-"""Records such as the benchmark writes, made from seeded numbers, for tests of the report."""
+"""Records as the benchmark writes them, made from seeded numbers, and pages made of them."""
 
 import json
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from client.report import main
 from client.results.arrivals import Arrivals
 from client.results.metrics import figures
 from client.results.records import Outcome, Record
@@ -146,3 +147,10 @@ def _cell(batch: int, length: int, quantize: str, sharding: str) -> dict[str, An
         "roofline_fraction": 0.4 if ran else None,
         "figures": {"output_throughput": speed, "p99_ttft_ms": 9.0 * batch} if ran else {},
     }
+
+
+def report(folder: Path, *records: Path, flags: tuple[str, ...] = ()) -> Path:
+    """Makes a page by the command and returns its path."""
+    page = folder / "page.html"
+    assert main([*map(str, records), "-o", str(page), *flags]) == 0
+    return page

@@ -25,7 +25,7 @@ from client.load.share import ShareResult
 from client.results.host import describe_host
 from client.targets.exchange import OK, Answer, Exchange, Piece
 from client.targets.grpc_wire import framed
-from client.targets.http2 import frame, read_frames
+from client.targets.http2_frames import frame, read_frames
 from protos import orchestrator_pb2 as pb
 
 QUICK = ("--streams", "8", "--tokens", "10", "--generations", "2", "--rounds", "2")

@@ -37,7 +37,8 @@ from client.reading.pieces import Coming
 from client.reading.reader import SocketReader
 from client.reading.transport import ReadTransport
 from client.targets.exchange import Exchange
-from client.targets.http2 import Http2Connection, frame, read_frames
+from client.targets.http2 import Http2Connection
+from client.targets.http2_frames import frame, read_frames
 from client.targets.http2_read import ReadHttp2Connection
 from native.build import CannotBuildError
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.targets.grpc_wire import code_name, framed, messages, request_headers
-from client.targets.http2 import frame, read_frames
+from client.targets.http2_frames import frame, read_frames
 
 
 def test_the_header_block_is_read_by_a_decoder_that_keeps_nothing():
