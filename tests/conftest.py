@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests.quick import QUICK
+
 if TYPE_CHECKING:
     from tests.models.tiny import Tensors
 
@@ -17,22 +19,14 @@ settings.load_profile("patient")
 
 REPOSITORY = Path(__file__).parents[1]
 DEVICES = 8
-# The fast tests compile thousands of programs that run once: XLA takes a quarter of the processor
-# time without LLVM's passes, and most of that by its older way to emit a fusion. The slow tests,
-# and the servers that a test starts, are compiled as they are served.
-QUICK = (
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
-    "--xla_cpu_use_fusion_emitters=false",
-    "--xla_cpu_parallel_codegen_split_count=1",
-)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Eight virtual CPU devices, no silent promotion, compiled programs kept between runs.
 
     All test modules are imported by now and no device has been used. Set here and not through the
-    environment, which servers started by a test would inherit.
+    environment, which servers started by a test would inherit: they, and the slow tests, compile
+    as is done in service.
     """
     if "jax" not in sys.modules:
         return
@@ -49,12 +43,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _compile_quickly() -> None:
-    """XLA reads its flags once, here; then they are taken back from the environment."""
-    from jax._src.lib import xla_client
+    """XLA reads its flags once, with the first program; then they leave the environment again."""
+    import jax
 
     before = os.environ.get("XLA_FLAGS")
-    os.environ["XLA_FLAGS"] = " ".join((before or "", *QUICK))
-    xla_client.CompileOptions()
+    os.environ["XLA_FLAGS"] = f"{before or ''} {QUICK}"
+    jax.jit(lambda: 0).lower().compile()
     if before is None:
         del os.environ["XLA_FLAGS"]
     else:

@@ -10,6 +10,7 @@ from server.attention.store import PlainStore, Store
 from server.attention.tpu_store import TpuStore
 from server.quant import kv
 from server.quant.kv import KV
+from tests.dealt import dealt
 
 SLOTS, HEADS, SIZE = 8, 4, 16
 MESHES = [(1, 1), (1, 4), (4, 1), (2, 2), (1, 8)]  # with 8 the heads do not divide
@@ -42,10 +43,9 @@ def same(found: KV, expected: list[np.ndarray]) -> None:
         np.testing.assert_array_equal(np.asarray(one), wanted)
 
 
-@pytest.mark.parametrize("length", [40, 128, 300])
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", MESHES, ids=str)
-@pytest.mark.parametrize("name", STORES)
+@pytest.mark.parametrize(
+    ("name", "shape", "kind", "length"), dealt(STORES, MESHES, list(KINDS), [40, 128, 300])
+)
 def test_append(name: str, shape: tuple[int, int], kind: str, length: int) -> None:
     mesh = make_mesh(shape)
     cache, new = random_kv(0, SLOTS, length, kind), random_kv(1, SLOTS, 1, kind)

@@ -14,6 +14,7 @@ from server.engine.engine import EnginePlan
 from server.engine.memory import DoesNotFitError, MemoryPlan
 from server.engine.open import HEADROOM, ModelChoice, open_engine
 from server.weights.dummy import dummy_shapes
+from tests.cache import CACHE
 from tests.models.tiny import Tensors
 
 INT8 = {"weights": "int8", "quantize_kv_cache": True}
@@ -98,16 +99,24 @@ def test_too_large_a_batch_is_refused_with_the_largest(
     monkeypatch.setattr(memory, "free_bytes", lambda _: limit)
     before = {id(array) for array in jax.live_arrays()}
     with pytest.raises(DoesNotFitError) as caught:
-        open_engine(choice, config, frozenset(), devices=used)
+        open_engine(choice, config, frozenset(), devices=used, cache_dir=CACHE)
     assert {id(array) for array in jax.live_arrays()} <= before
     message = str(caught.value)
     assert "batch 1000" in message and "cache length 64" in message and "GiB" in message
     largest = int(re.search(r"largest batch that fits is (\d+)", message)[1])
     assert largest % devices == 0 and 0 < largest < 1000
     with pytest.raises(DoesNotFitError, match=f"largest batch that fits is {largest}$"):
-        open_engine(choice, replace(config, slots=largest + devices), frozenset(), devices=used)
+        open_engine(
+            choice,
+            replace(config, slots=largest + devices),
+            frozenset(),
+            devices=used,
+            cache_dir=CACHE,
+        )
     if devices == 1:
-        engine = open_engine(choice, replace(config, slots=largest), frozenset(), devices=used)
+        engine = open_engine(
+            choice, replace(config, slots=largest), frozenset(), devices=used, cache_dir=CACHE
+        )
         taken = held(engine._parameters) + held(engine._cache) + held(engine._state)
         assert taken + engine.temporaries <= limit * (1 - HEADROOM)
 
@@ -118,9 +127,11 @@ def test_when_no_batch_fits_the_message_says_what_to_change(
     monkeypatch.setattr(memory, "free_bytes", lambda _: 1000)
     choice = ModelChoice(tensors["llama"].spec, None, tensors["llama"])
     with pytest.raises(DoesNotFitError, match="no batch fits: use int8"):
-        open_engine(choice, BIG, frozenset(), devices=jax.devices()[:1])
+        open_engine(choice, BIG, frozenset(), devices=jax.devices()[:1], cache_dir=CACHE)
     with pytest.raises(DoesNotFitError, match="no batch fits"):
-        open_engine(choice, None, frozenset(), devices=jax.devices()[:1], cache_length=64)
+        open_engine(
+            choice, None, frozenset(), devices=jax.devices()[:1], cache_dir=CACHE, cache_length=64
+        )
 
 
 def test_a_batch_that_devices_cannot_share_is_refused(tensors: dict[str, Tensors]) -> None:

@@ -114,7 +114,10 @@ def test_a_program_is_compiled_once_for_a_size() -> None:
     said: list[str] = []
     source = TENSORS["llama"]
     model = open_uncached(
-        ModelChoice(source.spec, None, source), devices=jax.devices()[:1], report=said.append
+        ModelChoice(source.spec, None, source),
+        devices=jax.devices()[:1],
+        cache_dir=CACHE,
+        report=said.append,
     )
     said.clear()
     for _ in range(2):
@@ -139,7 +142,7 @@ def test_flash_needs_no_memory_for_the_square_of_the_context(program: str, devic
 def test_losses_hold_few_logits_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """2 x 256 positions of 4,096 logits would take 8 MiB; here they come 8 at a time."""
     choice = ModelChoice(tiny_spec(vocab=4096), None, None)
-    model = open_uncached(choice, devices=jax.devices()[:1])
+    model = open_uncached(choice, devices=jax.devices()[:1], cache_dir=CACHE)
     monkeypatch.setattr(losses, "LOGIT_BYTES", 4 * 4096 * 2 * 8)
     assert model.memory(2, 256, "losses") < 2**22
 

@@ -74,7 +74,7 @@ def test_logits_of_the_kernel_equal_transformers(name: str) -> None:
         pytest.skip(f"no CPU kernel: {reason}")
     source = SafetensorsSource(FIXTURES / "models" / name)
     mesh = meshes.make_mesh(jax.devices()[:1], "model")
-    backend = choose_backend(source.spec, mesh, EngineConfig(slots=1), None)
+    backend = choose_backend(source.spec, mesh, EngineConfig(slots=1), CACHE)
     assert close(read(load(source, backend=backend), name, 32, 50, 2), name)
 
 
