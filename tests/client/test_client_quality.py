@@ -84,7 +84,7 @@ def test_rows_are_measured_kept_and_gone_on_with(
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "[2/2] int8-kv-none: perplexity" in line:
+            if "[2/2] int8-kv-none: speed" in line:
                 process.send_signal(signal.SIGINT)
                 break
         rest = process.stderr.read()
