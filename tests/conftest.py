@@ -1,6 +1,7 @@
 """How JAX is set up for every test that uses it; tests of the other rooms never import it."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,12 @@ settings.load_profile("patient")
 
 REPOSITORY = Path(__file__).parents[1]
 DEVICES = 8
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A run in the background of a shell ignores interrupts, and so would all that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
