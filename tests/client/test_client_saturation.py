@@ -252,6 +252,9 @@ def test_a_level_that_no_rate_keeps(tmp_path, tokenizer_path):
             out, err = process.communicate(timeout=60)
     assert process.returncode == 1, err
     curve = curve_of(tmp_path)
-    assert [point["rate"] for point in curve["points"]] == [20, 40]
+    points = curve["points"]
+    # On a busy machine the client may be the limit of a probe, which is then repeated once.
+    assert {point["rate"] for point in points} == {20, 40}
+    assert len(points) - 2 <= sum(point["verdict"] == "INVALID" for point in points)
     assert curve["highest_rate"] is None
     assert "none" in out
