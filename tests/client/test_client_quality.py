@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from client_rig import ENVIRONMENT, ROOT
 
+from tests.quick import QUICK
 from tests.server.running import make_checkpoint
 
 CACHE = ROOT / ".cache"
+QUICKLY = ENVIRONMENT | {"XLA_FLAGS": QUICK}
 ENGLISH = ROOT / "tests" / "fixtures" / "english.txt"
 BODIES = {"twice": "    return 2 * x\n", "thrice": "    return 3 * x\n"}
 PROBLEMS = [
@@ -53,7 +55,7 @@ def command(*arguments: object) -> list[str]:
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=240, env=ENVIRONMENT,
+        command(*arguments), capture_output=True, text=True, timeout=240, env=QUICKLY,
         check=False,
     )  # fmt: skip
 
@@ -80,7 +82,7 @@ def test_rows_are_measured_kept_and_gone_on_with(
     out = tmp_path / "out"
     words = local(model, out, "--problems", problems, "--max-new-tokens", 12)
     with subprocess.Popen(
-        command(*words), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        command(*words), stderr=subprocess.PIPE, text=True, env=QUICKLY
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
