@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int32, UInt8
+from jaxtyping import Array, BFloat16, Float, Float32, Int32, UInt8
 
 LANES = 16  # outputs in one register
 LINE = 64  # bytes that memory moves at once
@@ -21,9 +21,11 @@ ACTIVATIONS = {"silu": "silu", "gelu-tanh": "gelu", "relu": "relu"}
 MAX_INPUTS = 65536  # 255 * 127 of each add up within an int32
 
 
-def fits(outputs: int, inputs: int) -> bool:
-    """Whether a weight [outputs, inputs] can be packed; the pack functions refuse others."""
-    shaped = outputs % LANES == 0 and inputs % 4 == 0 and outputs > 0
+def fits(outputs: int, inputs: int, together: int = 4) -> bool:
+    """Whether a weight [outputs, inputs] can be packed, `together` inputs in a product's step; the
+    pack functions refuse others.
+    """
+    shaped = outputs % LANES == 0 and inputs % together == 0 and outputs > 0
     return shaped and 0 < inputs <= MAX_INPUTS
 
 
@@ -44,11 +46,27 @@ def pack_f32(w: Any) -> Any:
     return w.reshape(outputs // LANES, LANES, inputs).transpose(0, 2, 1)
 
 
+def pack_bf16(w: Any) -> Any:
+    """bfloat16 [N, K] -> [N/16, K/2, 16, 2], numpy or JAX as given.
+
+    ValueError unless N is a multiple of 16 and K of 2.
+    """
+    outputs, inputs = _checked(w, 2)
+    blocks = w.reshape(outputs // LANES, LANES, inputs // 2, 2)
+    return blocks.transpose(0, 2, 1, 3)  # [N/16, 16, K/2, 2] -> [N/16, K/2, 16, 2]
+
+
 def int8_product(
-    x: Float[Array, "M K"], packed: UInt8[Array, "blocks quads 16 4"], scale: Float32[Array, " N"]
-) -> Float32[Array, "M N"]:
-    """(x @ w.T) * scale with x in two int8 terms; see `two_term.py`."""
-    return product("int8_product", Units(terms=2), x, packed, scale)
+    x: Float[Array, "M K"],
+    packed: UInt8[Array, "blocks quads 16 4"],
+    scale: Float32[Array, " N"],
+    outputs: int | None = None,
+) -> Float32[Array, "M outputs"]:
+    """(x @ w.T) * scale with x in two int8 terms; see `two_term.py`.
+
+    `outputs` as in `f32_product`.
+    """
+    return product("int8_product", Units(terms=2), x, packed, scale, outputs=outputs)
 
 
 def dynamic_product(
@@ -70,10 +88,14 @@ def decomp_product(
 
 
 def f32_product(
-    x: Float[Array, "M K"], packed: Float32[Array, "blocks K 16"]
-) -> Float32[Array, "M N"]:
-    """x @ w.T, accumulated in float32."""
-    return product("f32_product", Units(inputs=1), x, packed)
+    x: Float[Array, "M K"], packed: Float32[Array, "blocks K 16"], outputs: int | None = None
+) -> Float32[Array, "M outputs"]:
+    """x @ w.T, accumulated in float32.
+
+    outputs: so many of the weight's, all but at most the last 15; None for all. Cutting them off
+    later would copy the logits on one core.
+    """
+    return product("f32_product", Units(inputs=1), x, packed, outputs=outputs)
 
 
 @dataclass(frozen=True)
@@ -98,13 +120,32 @@ class Units:
 
 
 def product(
-    name: str, units: Units, x: jax.Array, packed: jax.Array, *rest: Any, **attributes: Any
+    name: str,
+    units: Units,
+    x: jax.Array,
+    packed: jax.Array,
+    *rest: Any,
+    outputs: int | None = None,
+    **attributes: Any,
 ) -> jax.Array:
-    """Calls a product in C: x [M,K], weights packed for N/16 blocks of outputs -> [M,N] float32."""
+    """Calls a product in C: x [M,K], weights packed for N/16 blocks of outputs -> [M,N] float32.
+    `outputs` as in `f32_product`.
+    """
     tokens, inputs = x.shape
-    out = jax.ShapeDtypeStruct((tokens, packed.shape[0] * LANES), jnp.float32)
+    out = _product_shape(x, packed, outputs)
     call = jax.ffi.ffi_call(f"loadstone_{name}", (out, units.scratch(tokens, inputs)))
     return call(x.astype(jnp.float32), packed, *rest, **attributes)[0]
+
+
+def bf16_product(
+    x: Float[Array, "M K"],
+    packed: BFloat16[Array, "blocks pairs 16 2"],
+    outputs: int | None = None,
+) -> Float32[Array, "M outputs"]:
+    """bfloat16(x) @ w.T, accumulated in float32; only where `build.lacks_bf16` returned "".
+    `outputs` as in `f32_product`.
+    """
+    return product("bf16_product", Units(inputs=2), x, packed, outputs=outputs)
 
 
 def attention_fits(heads: int, kv_heads: int, head_dim: int) -> bool:
@@ -221,6 +262,17 @@ def argmax(x: Float[Array, "B V"]) -> Int32[Array, " B"]:
     return call(x.astype(jnp.float32))
 
 
+def _product_shape(x: Any, packed: Any, outputs: int | None) -> jax.ShapeDtypeStruct:
+    held = packed.shape[0] * LANES
+    if outputs is not None and not held - LANES < outputs <= held:
+        raise ValueError(
+            f"a product gives {held - LANES + 1} to {held} outputs of a weight with {held}; "
+            f"{outputs} were asked for"
+        )
+    shape = (x.shape[0], held if outputs is None else outputs)
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
 def _settings(scale: float, slopes: Sequence[Sequence[float]] | None) -> dict[str, Any]:
     settings: dict[str, Any] = {"scale": np.float32(scale)}
     if slopes is not None:
@@ -228,12 +280,13 @@ def _settings(scale: float, slopes: Sequence[Sequence[float]] | None) -> dict[st
     return settings
 
 
-def _checked(w: Any) -> tuple[int, int]:
+def _checked(w: Any, together: int = 4) -> tuple[int, int]:
     outputs, inputs = w.shape
-    if not fits(outputs, inputs):
+    if not fits(outputs, inputs, together):
         raise ValueError(
             f"the CPU kernel cannot hold a weight of {outputs} outputs and {inputs} inputs: "
-            f"outputs must be a multiple of {LANES}, inputs of 4 and at most {MAX_INPUTS}; "
+            f"outputs must be a multiple of {LANES}, inputs of {together} and at most "
+            f"{MAX_INPUTS}; "
             "use the plain form for it"
         )
     return outputs, inputs

@@ -25,6 +25,10 @@ PRODUCTS: dict[str, tuple[Callable[..., Any], int]] = {
     "dynamic": (lambda x: cpu.dynamic_product(x, INT8, SCALE), INPUTS),
     "decomp": (lambda x: cpu.decomp_product(x, INT8, SCALE, 6.0), INPUTS),
     "f32": (lambda x: cpu.f32_product(x, cpu.pack_f32(FLOATS)), 4 * INPUTS),
+    "bf16": (
+        lambda x: cpu.bf16_product(x, cpu.pack_bf16(jnp.asarray(FLOATS, jnp.bfloat16))),
+        2 * INPUTS,
+    ),
     "int4": (lambda x: cpu_codes.int4_product(x, NIBBLES, BLOCKS, BLOCK), 2 * INPUTS),
     "nf4": (lambda x: cpu_codes.nf4_product(x, NIBBLES, BLOCKS, TABLE, BLOCK), 2 * INPUTS),
     "fp8": (
@@ -52,6 +56,8 @@ def temporaries(function: Callable[..., Any], *arguments: Any) -> int:
 
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_the_units_of_a_product_are_in_the_compilers_account(name: str) -> None:
+    if name == "bf16" and (reason := build.lacks_bf16()):
+        pytest.skip(reason)
     product, each = PRODUCTS[name]
     counted = temporaries(product, np.ones((TOKENS, INPUTS), np.float32))
     # Beside them sums, and y where it is copied; of decomp the outliers' lists are not.
