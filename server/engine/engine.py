@@ -156,10 +156,12 @@ class JaxEngine:
         self._parameters = parameters
         config = plan.config
         self._whole = meshes.whole(plan.mesh)
-        self._cache, self._state = programs.empty(plan)
         started = time.monotonic()
         self.programs = programs.compile_all(plan, report)
         self.compile_seconds = time.monotonic() - started
+        # After compiling, which takes memory of its own and gives it back.
+        memory.give_back()
+        self._cache, self._state = programs.empty(plan)
         self._positions = np.zeros(config.slots, np.int64)  # of the token to be read next
         self._active = np.zeros(config.slots, bool)
         self._uses = [0] * config.slots  # how many requests each slot has had

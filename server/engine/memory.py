@@ -1,5 +1,7 @@
 """Whether a setting fits, known before anything is allocated."""
 
+import ctypes
+import gc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -135,6 +137,15 @@ def free_bytes(devices: list[jax.Device]) -> int:
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
     return _host_available() // len(devices)
+
+
+def give_back() -> None:
+    """Returns to the system what this process has freed. The allocator of Linux would keep it:
+    180 MiB after loading SmolLM2 135M in int8 and as much after compiling its programs."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def peak_bytes(devices: list[jax.Device]) -> int | None:

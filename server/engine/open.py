@@ -157,6 +157,7 @@ def load_engine(
     needed = memory.check_fit(spec.name, plan.config, plan_for, limit, granule)
     report(f"memory: {needed} per device, {limit / memory.GIB:.2f} GiB free")
     placed = place_parameters(choice, config.weights, backend, mesh, shapes, report, save_quantized)
+    memory.give_back()
     return plan, placed
 
 
