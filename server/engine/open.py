@@ -157,7 +157,6 @@ def load_engine(
     needed = memory.check_fit(spec.name, plan.config, plan_for, limit, granule)
     report(f"memory: {needed} per device, {limit / memory.GIB:.2f} GiB free")
     placed = place_parameters(choice, config.weights, backend, mesh, shapes, report, save_quantized)
-    memory.give_back()
     return plan, placed
 
 
@@ -172,6 +171,21 @@ def place_parameters(
 ) -> Parameters:
     """Weights by the scheme `weights`, with these shapes, on the devices of the mesh: from what an
     earlier start saved, or from the checkpoint, or random ones."""
+    how = choice, weights, backend, mesh, shapes, report, save_quantized
+    parameters = jax.block_until_ready(_parameters(*how))
+    memory.give_back()
+    return parameters
+
+
+def _parameters(
+    choice: ModelChoice,
+    weights: str,
+    backend: Backend,
+    mesh: Mesh,
+    shapes: Parameters,
+    report: Report,
+    save_quantized: Path | None,
+) -> Parameters:
     spec = choice.spec
     uneven = meshes.uneven_axes(spec, mesh)
     if uneven:
