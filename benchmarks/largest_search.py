@@ -41,8 +41,8 @@ def next_batch(
     """None when the largest batch that works is known, within a share `resolution` of it.
 
     `first` is tried first. From then on the peak of a batch that worked says, with `slot_bytes` for
-    each slot more, where `limit` is reached; batches on either side of that are tried, or the middle
-    of what is left where a batch below it has failed.
+    each slot more, where `limit` is reached; batches on either side of that are tried, or the
+    middle of what is left where a batch below it has failed.
     """
     if not tried:
         return max(first, 1)

@@ -1,10 +1,10 @@
 """A process that may have so much memory and no more.
 
 Two limits, both the kernel's own count of one process:
-- `resident`: the most physical memory that it has had (VmHWM). The process is killed as soon as that
-  is above the limit, as the system kills where memory has run out. The count cannot miss a peak;
-  it is looked at every few milliseconds, so a process may go over before it is stopped, by what it
-  can touch in that time.
+- `resident`: the most physical memory that it has had (VmHWM). The process is killed as soon as
+  that is above the limit, as the system kills where memory has run out. The count cannot miss a
+  peak; it is looked at every few milliseconds, so a process may go over before it is stopped, by
+  what it can touch in that time.
 - `data`: RLIMIT_DATA, private memory that can be written, whether it was touched or not: stacks of
   threads and what an allocator holds ready count. The kernel refuses what goes beyond.
 
@@ -53,8 +53,8 @@ class Limit:
 class Ended:
     """How a process ended: "ok", "out of memory", "failed" or "timeout".
 
-    peak: the most bytes that were seen, by the limit's count. lines: its standard output. error: the
-    end of its error stream.
+    peak: the most bytes that were seen, by the limit's count. lines: its standard output. error:
+    the end of its error stream.
     """
 
     status: str

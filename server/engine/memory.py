@@ -25,22 +25,25 @@ class DoesNotFitError(ValueError):
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes on the fullest device."""
+    """Bytes on the fullest device. `programs`: of compiled programs, where the device has the host's
+    memory."""
 
     weights: int
     cache: int
     temporaries: int
+    programs: int = 0
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.cache + self.temporaries
+        return self.weights + self.cache + self.temporaries + self.programs
 
     def __str__(self) -> str:
-        return (
-            f"weights {self.weights / GIB:.2f} + cache {self.cache / GIB:.2f} + temporaries "
-            f"{self.temporaries / GIB:.2f} = {self.total / GIB:.2f} GiB"
-        )
+        parts = f"weights {self.weights / GIB:.2f} + cache {self.cache / GIB:.2f} + temporaries "
+        parts += f"{self.temporaries / GIB:.2f}"
+        if self.programs:
+            parts += f" + programs {self.programs / GIB:.2f}"
+        return f"{parts} = {self.total / GIB:.2f} GiB"
 
 
 def tree_bytes(shapes: Any, shardings: Any) -> int:

@@ -28,9 +28,7 @@ def compile_all(plan: "EnginePlan", report: Callable[[str], None]) -> dict[Name,
     programs = {}
     with ThreadPoolExecutor(2) as pool:
         # Nothing keeps a lowered program once it is compiled: it is as large as what comes of it.
-        futures = {
-            name: pool.submit(lower().compile) for name, lower in lowerings(plan).items()
-        }
+        futures = {name: pool.submit(lower().compile) for name, lower in lowerings(plan).items()}
         for done, (name, future) in enumerate(futures.items(), 1):
             programs[name] = future.result()
             report(

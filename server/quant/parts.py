@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-# Values of a matrix. glibc keeps several parts for each of its arenas, of which it has eight a core:
-# 140 MiB at 2**20 and 2 cores.
+# Values of a matrix. glibc keeps several parts for each of its arenas, of which it has eight a
+# core: 140 MiB at 2**20 and 2 cores.
 PART = 2**17
 ROWS_AT_ONCE = 16  # the CPU kernel's blocks of outputs stay whole
 # XLA takes an array over as it is where it begins at a multiple of so many bytes, else it copies.
