@@ -25,16 +25,18 @@ import numpy as np
 
 from benchmarks.api_layer_load import Stream, stream_grpc, stream_http
 from benchmarks.machine import describe_machine
-from benchmarks.paced_engine import VOCAB, PacedEngine
+from benchmarks.paced_engine import PacedEngine
 from server.api.config import ServerConfig
 from server.api.event_loop import new_event_loop
 from server.api.server import Server
+from server.engine.protocol import EngineShape, PrefillSize
 from tokenization import Tokenizer
 from tokenization.pieces import Pieces
 
 START_SECONDS = 60.0
 CPU_EVERY_SECONDS = 0.02
 PROFILE_ROWS = 25
+VOCAB = 1 << 16
 
 Load = Callable[[int, int, int], Coroutine[Any, Any, list[Stream]]]
 LOADS: dict[str, Load] = {"grpc": stream_grpc, "http": stream_http}
@@ -158,7 +160,7 @@ def _serve(setting: Setting, parent: Connection) -> None:
 
 
 async def _serve_until_told(setting: Setting, parent: Connection) -> None:
-    engine = PacedEngine(setting.streams, setting.step_seconds)
+    engine = PacedEngine(_shape(setting.streams), lambda active, live: setting.step_seconds)
     words = Tokenizer(
         encode_text=lambda text: [0] * len(text),
         pieces=Pieces([b" word"] * VOCAB),
@@ -185,6 +187,16 @@ async def _serve_until_told(setting: Setting, parent: Connection) -> None:
     if setting.profile:
         pstats.Stats(profile).sort_stats("tottime").print_stats(PROFILE_ROWS)
     parent.send(Log(engine.ready_times, used))
+
+
+def _shape(slots: int) -> EngineShape:
+    return EngineShape(
+        slots=slots,
+        cache_length=1 << 20,
+        prefills=(PrefillSize(slots, 64),),
+        vocab=VOCAB,
+        eos_ids=frozenset(),
+    )
 
 
 def _watch_cpu(used: list[tuple[float, float]], ended: threading.Event) -> None:

@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from server.kernels import build, cpu
+from server.quant.bf16 import Bf16
 from server.quant.two_term import two_term_product
 
 # qkv, output, gate and up, down, head of a model of 135 M parameters; one matrix of an 8 B model.
@@ -47,8 +48,10 @@ PEAK_SOURCE = """
   }
 LOOP(int8, "vpdpbusd")
 LOOP(f32, "vfmadd231ps")
+LOOP(bf16, "vdpbf16ps")
 """
 HEADER = "       shape tokens       ms  GOP/s  peak  GB/s     XLA ms  ratio"
+FLOATS = {"f32": jnp.float32, "bf16": jnp.bfloat16}
 PEAK_ROUNDS, PEAK_CHAINS, PEAK_TRIES = 500_000, 8, 50
 
 Product = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # x, weight, scale
@@ -73,7 +76,9 @@ def main() -> None:
     reason = build.load(None)
     if reason:
         sys.exit(f"the CPU kernel cannot be used here: {reason}")
-    kinds = [kind for kind in KINDS if arguments.kind in (kind.name, "both")]
+    if arguments.kind in ("bf16", "all") and (reason := build.lacks_bf16()):
+        sys.exit(f"no kernel for bfloat16: {reason}; give --kind int8 or f32")
+    kinds = [kind for kind in KINDS if arguments.kind in (kind.name, "all")]
     with tempfile.TemporaryDirectory() as folder:
         library = build_peaks(Path(folder))
     for kind in kinds:
@@ -88,7 +93,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kind", choices=("int8", "f32", "both"), default="both")
+    parser.add_argument("--kind", choices=("int8", "f32", "bf16", "all"), default="all")
     parser.add_argument("--shapes", nargs="+", default=SHAPES, metavar="INxOUT")
     parser.add_argument("--tokens", nargs="+", type=int, default=TOKENS)
     parser.add_argument("--megabytes", type=int, default=100, help="weights that a program reads")
@@ -122,10 +127,11 @@ def bench_shape(
 
 
 def make_weight(kind: Kind, inputs: int, outputs: int, seed: int) -> jax.Array:
-    """Random values [outputs, inputs]; float32 of a size that keeps a chain of products finite."""
+    """Random values [outputs, inputs]; floats of a size that keeps a chain of products finite."""
     key = jax.random.key(seed)
-    if kind.name == "f32":
-        return jax.random.normal(key, (outputs, inputs), jnp.float32) * inputs**-0.5
+    if kind.name in FLOATS:
+        weight = jax.random.normal(key, (outputs, inputs), jnp.float32) * inputs**-0.5
+        return weight.astype(FLOATS[kind.name])
     return lax.bitcast_convert_type(jax.random.bits(key, (outputs, inputs), jnp.uint8), jnp.int8)
 
 
@@ -161,6 +167,16 @@ def ours_f32(x: jax.Array, weight: jax.Array, scale: jax.Array) -> jax.Array:
     return cpu.f32_product(x, weight)
 
 
+def ours_bf16(x: jax.Array, weight: jax.Array, scale: jax.Array) -> jax.Array:
+    """The kernel."""
+    return cpu.bf16_product(x, weight)
+
+
+def xla_bf16(x: jax.Array, weight: jax.Array, scale: jax.Array) -> jax.Array:
+    """The plain twin."""
+    return Bf16(weight, (weight.shape[0],))(x)
+
+
 def xla_int8(x: jax.Array, weight: jax.Array, scale: jax.Array) -> jax.Array:
     """The same in plain XLA."""
     return two_term_product(x, weight, scale)
@@ -174,6 +190,7 @@ def xla_f32(x: jax.Array, weight: jax.Array, scale: jax.Array) -> jax.Array:
 KINDS = (
     Kind("int8", 2, 64, 1, cpu.pack_int8, cpu.int8_product, xla_int8),
     Kind("f32", 1, 16, 4, cpu.pack_f32, ours_f32, xla_f32),
+    Kind("bf16", 1, 32, 2, cpu.pack_bf16, ours_bf16, xla_bf16),
 )
 
 

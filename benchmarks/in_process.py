@@ -13,9 +13,15 @@ from tokenization import default_model_path
 CACHE_DIR = Path.home() / ".cache" / "loadstone"
 
 
-def open_default(quantize: str, slots: int, cache_length: int, **settings: int) -> JaxEngine:
-    """SmolLM2 with `quantize` none or int8 (weights and KV cache), as the server would run it."""
-    choice = choose_model(DEFAULT_MODEL, None, "auto", default_model_path)
+def open_default(
+    quantize: str, slots: int, cache_length: int, model: str | None = None, **settings: int
+) -> JaxEngine:
+    """SmolLM2, or another model with random weights, as the server would run it.
+
+    quantize: a scheme of weights; int8 stores the KV cache so, too.
+    """
+    named, format_ = (DEFAULT_MODEL, "auto") if model is None else (model, "dummy")
+    choice = choose_model(named, None, format_, default_model_path)
     config = EngineConfig(
         slots=slots,
         cache_length=cache_length,

@@ -14,14 +14,14 @@ STOP_SECONDS = 60.0
 
 
 @contextmanager
-def serving(options: Sequence[str]) -> Iterator[int]:
-    """Runs `python -m server OPTIONS` on a free port; gives the port once requests are taken.
+def serving(options: Sequence[str], module: str = "server") -> Iterator[int]:
+    """Runs `python -m MODULE OPTIONS` on a free port; gives the port once requests are taken.
 
     RuntimeError when the server ends or is not ready within READY_SECONDS.
     """
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready.json"
-        command = [sys.executable, "-m", "server", "--port", "0", "--ready-file", str(ready)]
+        command = [sys.executable, "-m", module, "--port", "0", "--ready-file", str(ready)]
         process = subprocess.Popen([*command, *options])
         try:
             yield _wait(process, ready)

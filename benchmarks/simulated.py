@@ -2,14 +2,16 @@
 
     python -m benchmarks.simulated                                     # about 10 minutes
     python -m benchmarks.simulated --seconds 10 --calibration-seconds 4     # does it work?
+    python -m benchmarks.simulated --steady          # beside a device that never drifts
 
 Starts `python -m server` on SmolLM2-135M and measures in closed loop, with one request at a time,
 half of the slots and all of them busy; the last says what it can take. Then Poisson arrivals and a
 bursty trace are replayed at shares of that, and each is simulated from its arrivals and lengths
 alone, with dispatches (`capacity calibrate --steps`) fitted to closed loops right before and right
 after it: a machine's speed drifts by more in minutes than a queue at 80% forgives. No run that is
-predicted is among those that were fitted to. Client and server share the machine's cores, in all
-runs alike: let it be quiet.
+predicted is among those that were fitted to. A second prediction takes dispatches from the load
+itself: how long they took, not who waited for them. What it misses is not the machine's drift.
+Client and server share the machine's cores, in all runs alike: let it be quiet.
 """
 
 import argparse
@@ -17,7 +19,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +36,10 @@ PROMPT, ANSWER, SIGMA = 150, 60, 0.5
 _LIMIT_SECONDS = 600
 _ATTEMPTS = 2
 _INVALID = 3  # status of client.benchmark
+
+# By the client's names: simulated, simulated with the load's own dispatches, and measured.
+Figures = tuple[Mapping[str, float], Mapping[str, float], Mapping[str, float]]
+HEADERS = ("load", "figure", "predicted", "measured", "error", "with its own dispatches", "error")
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quantize", choices=("none", "int8"), default="int8")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each load")
     parser.add_argument("--calibration-seconds", type=float, default=10.0, help="of each run")
-    parser.add_argument("--rounds", type=int, default=1, help="of all loads, other seeds each")
+    parser.add_argument(
+        "--rounds", type=int, default=1,
+        help="of all loads, other seeds each; a figure is the mean of the rounds",
+    )  # fmt: skip
+    parser.add_argument(
+        "--steady", action="store_true",
+        help="our server over `benchmarks.steady_server`'s device, which sleeps as long as a "
+        "dispatch takes",
+    )  # fmt: skip
     parser.add_argument(
         "--accept-invalid", action="store_true",
         help="use runs in which the client was the limit: to see that this works, not for results",
@@ -70,10 +85,10 @@ def _parser() -> argparse.ArgumentParser:
 def _compare(options: argparse.Namespace, folder: Path) -> None:
     chips = folder / "cpu.toml"
     chips.write_text(_python("capacity", "chips", "--measure"))
-    server = ["--quantize", options.quantize, "--batch-size", str(options.batch_size)]
-    server += ["--cache-length", str(CACHE_LENGTH)]
-    rows, fits = [], []
-    with serving(server) as port:
+    fits: list[str] = []
+    summaries: list[Mapping[str, float]] = []
+    found: dict[str, list[Figures]] = {}
+    with _server(options) as port:
         before = _calibration_runs(options, folder / "calibration", port)
         most = _most_requests(before[-1])
         for number in range(options.rounds):
@@ -81,19 +96,37 @@ def _compare(options: argparse.Namespace, folder: Path) -> None:
                 where = folder / f"{number}-{case.name}"
                 record = _measure(where, port, case.options, options.accept_invalid)
                 after = _calibration_runs(options, where / "calibration", port)
-                fitted = _fit(options, [*before, *after], where / "calibration.json", chips)
-                fits.append(f"- {case.name}: {fitted}")
+                fit, own = where / "calibration.json", where / "own.json"
+                fits.append(f"- {case.name}: {_fit(options, [*before, *after], fit, chips)}")
+                summaries.append(json.loads(fit.read_text())["held_out"])
                 before = after
-                simulated = _simulate(options, record, where / "calibration.json", chips)
-                rows += _rows(case.name, simulated, json.loads(record.read_text()))
-                print(f"{case.name}: {rows[-3]}", file=sys.stderr, flush=True)
+                _fit(options, [record], own, chips)
+                simulated = [_simulate(options, record, each, chips) for each in (fit, own)]
+                found.setdefault(case.name, []).append(
+                    (simulated[0], simulated[1], json.loads(record.read_text()))
+                )
+                print("\n".join(_rows(case.name, found[case.name])), file=sys.stderr, flush=True)
     if options.accept_invalid:
         print("INVALID runs were accepted: these figures only show that the script works.\n")
     print(f"{describe_machine()}\n\nThe server could take {most:.2f} requests/s at first.\n")
     print("Dispatches, held out:\n")
-    print("\n".join(fits) + "\n")
-    print("| load | figure | predicted | measured | error |\n|---|---|---|---|---|")
-    print("\n".join(rows))
+    print("\n".join([*fits, _coverage(summaries)]) + "\n")
+    print(_line(HEADERS) + "\n" + "|---" * len(HEADERS) + "|")
+    for name, figures in found.items():
+        print("\n".join(_rows(name, figures)))
+
+
+def _coverage(summaries: Sequence[Mapping[str, float]]) -> str:
+    count = sum(each["count"] for each in summaries)
+    inside = sum(round(each["count"] * each["narrow"]) for each in summaries)
+    return f"- all together: {inside} of {count} inside their 90% intervals ({inside / count:.1%})"
+
+
+def _server(options: argparse.Namespace) -> AbstractContextManager[int]:
+    words = ["--batch-size", str(options.batch_size), "--cache-length", str(CACHE_LENGTH)]
+    if options.steady:
+        return serving(words, "benchmarks.steady_server")
+    return serving(["--quantize", options.quantize, *words])
 
 
 def _fit(options: argparse.Namespace, records: Sequence[Path], out: Path, chips: Path) -> str:
@@ -219,17 +252,25 @@ def _place(options: argparse.Namespace, chips: Path) -> list[str]:
     ]
 
 
-def _rows(name: str, predicted: dict[str, float], measured: dict[str, float]) -> list[str]:
+def _rows(name: str, found: Sequence[Figures]) -> list[str]:
     figures = (
         ("p50_ttft_ms", "TTFT p50, ms"),
         ("p99_ttft_ms", "TTFT p99, ms"),
         ("output_throughput", "tokens/s"),
     )
-    return [
-        f"| {name} | {label} | {predicted[key]:,.1f} | {measured[key]:,.1f} | "
-        f"{predicted[key] / measured[key] - 1:+.1%} |"
-        for key, label in figures
-    ]
+    rows = []
+    for key, label in figures:
+        fitted, own, measured = (
+            float(np.mean([each[key] for each in column])) for column in zip(*found, strict=True)
+        )
+        errors = [f"{each / measured - 1:+.1%}" for each in (fitted, own)]
+        cells = (f"{fitted:,.1f}", f"{measured:,.1f}", errors[0], f"{own:,.1f}", errors[1])
+        rows.append(_line((name, label, *cells)))
+    return rows
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _python(module: str, *words: str, allowed: tuple[int, ...] = (0,)) -> str:

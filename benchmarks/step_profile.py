@@ -3,9 +3,10 @@
     python -m benchmarks.step_profile --quantize int8                # decode, every slot busy
     python -m benchmarks.step_profile --quantize int8 --prefill 500  # reading prompts of 500 tokens
 
-Runs the served program on SmolLM2 under JAX's profiler and sums the time of each kind of operation.
-Our kernels go by their names, with what they give out. The step time is the wall clock's, measured
-without the profiler; the times in the table are those of the thread that started the operation.
+Runs the served program on SmolLM2 (or `--model`) under JAX's profiler and sums the time of each
+kind of operation. Our kernels go by their names, with what they give out. The step time is the wall
+clock's, measured without the profiler; the times in the table are those of the thread that started
+the operation.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import numpy as np
 from benchmarks.in_process import open_default, prefill_all, random_prompts
 from server.engine.engine import JaxEngine
 from server.engine.protocol import PrefillChunk
+from server.quant.schemes import SCHEMES
 
 STEPS = 30
 _KERNEL = re.compile(r'%(\S+) = \(?([^ ]+?)\{.*custom_call_target="loadstone_(\w+)"')
@@ -30,13 +32,15 @@ _KERNEL = re.compile(r'%(\S+) = \(?([^ ]+?)\{.*custom_call_target="loadstone_(\w
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quantize", choices=("none", "int8"), default="none")
+    parser.add_argument("--quantize", choices=SCHEMES, default="none")
+    parser.add_argument("--model", help="another, with random weights: a known name or a folder")
+    parser.add_argument("--cache-length", type=int, default=1024)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--prompt", type=int, default=64, help="tokens in each slot before decode")
     parser.add_argument("--prefill", type=int, help="profile reading prompts of so many tokens")
     parser.add_argument("--lines", type=int, default=12)
     options = parser.parse_args()
-    engine = open_default(options.quantize, options.batch_size, cache_length=1024)
+    engine = open_default(options.quantize, options.batch_size, options.cache_length, options.model)
     if options.prefill:
         key = "prefill", engine.shape.prefill_size(options.prefill).tokens
         tokens, what = _prefill(engine, options.prefill)
@@ -67,7 +71,7 @@ def main() -> None:
 
 
 def _decode(engine: JaxEngine, prompt: int) -> tuple[int, Callable[[], object]]:
-    for step in prefill_all(engine, prompt, max_tokens=900 - prompt):
+    for step in prefill_all(engine, prompt, max_tokens=2 * STEPS + 10):
         step.tokens()
     for _ in range(5):
         engine.decode().tokens()

@@ -4,27 +4,23 @@ import argparse
 import contextlib
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
+from capacity.commands.compile_page import make_page
 from capacity.commands.options import add_chips, read_chips, read_slice, setting_of
 from capacity.compiled.answer import Answer
 from capacity.compiled.ask import PROGRAMS, Ask
-from capacity.compiled.page import CompiledRow, ask_of, compile_rows, find_largest
+from capacity.compiled.page import ask_of, find_largest
 from capacity.compiled.process import Compiler, compiler
 from capacity.compiled.roofline import throughput
 from capacity.compiled.search import Largest
 from capacity.compiled.target import Target, target_of
-from capacity.published import jetstream
-from capacity.published.rows import PublishedRow
 from capacity.serving.lengths import SAMPLE, Lengths, parse_lengths
 from capacity.tables.compiled import render_memory, render_programs
-from capacity.tables.compiled_page import as_json, render_page
 from capacity.tables.markdown import fixed
 from capacity.work.setting import CACHES, SHARDINGS, Setting
-from capacity.work.software import SOFTWARE
 from client.errors import UsageError
 from server.quant.schemes import SCHEMES
 
@@ -54,7 +50,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--decode-steps", type=int, default=1, help="decode steps of a dispatch")
     what.add_argument(
-        "--programs", default="ends",
+        "--programs", default=PROGRAMS[0],
         help=f"{', '.join(PROGRAMS)}: the decode step and the prefills that read the whole cache, "
         "that decode step alone, or all that the engine compiles (default: %(default)s)",
     )  # fmt: skip
@@ -138,36 +134,10 @@ def _setting(given: argparse.Namespace) -> Setting:
 
 
 def _run_page(given: argparse.Namespace) -> int:
-    chips = read_chips(given)
-    published = [row for row in jetstream.MODEL.page.rows if row.batch]
-    settings = [
-        replace(jetstream.setting_of(row, chips), software=SOFTWARE["loadstone"])
-        for row in published
-    ]
-    lengths = parse_lengths(given.lengths)
-    found: list[CompiledRow] = []
-    versions: dict[str, str] = {}
-    with contextlib.ExitStack() as stack:
-        opened: dict[str, Compiler] = {}
-
-        def ask(what: Ask) -> Answer:
-            kind = what.target.options["accelerator_type"]
-            if kind not in opened:
-                opened[kind] = stack.enter_context(_compiler(given, what.target))
-                versions.update(opened[kind].versions)
-            return opened[kind].ask(what)
-
-        rows = compile_rows(
-            settings, given.programs, lengths, given.batch_step, given.compiles, ask
-        )
-        for row in tqdm(rows, total=len(settings), unit="row", disable=None):
-            found.append(row)
-    pairs: list[tuple[PublishedRow, CompiledRow]] = list(zip(published, found, strict=True))
-    if given.json:
-        text = json.dumps([as_json(*pair) for pair in pairs], indent=1)
-    else:
-        text = "\n".join(render_page(pairs, str(lengths), versions))
+    text, ended = make_page(given, lambda target: _compiler(given, target))
     _put(text, given.out)
+    if ended is not None:
+        raise ended
     return FITS
 
 

@@ -27,6 +27,10 @@ _KEPT_LINES = 20
 Report = Callable[[str], None]
 
 
+class TimeUpError(UsageError):
+    """The compiler was given too little time for all that it was asked."""
+
+
 @dataclass
 class Compiler:
     """Answers asks one after the other; what was answered before is not compiled again.
@@ -46,8 +50,8 @@ class Compiler:
     def ask(self, ask: Ask) -> Answer:
         """The compiler's answer, its refusals included.
 
-        UsageError when it cannot be asked so, when its process dies or when time is up; what was
-        compiled by then is kept.
+        UsageError when it cannot be asked so or its process dies, TimeUpError when time is up; what
+        was compiled by then is kept.
         """
         key = ask.key(self.versions)
         if (found := self.kept.load_answer(key)) is not None:
@@ -85,7 +89,7 @@ class Compiler:
         try:
             event = self.events.get(timeout=max(left, 0.0))
         except queue.Empty:
-            raise UsageError(
+            raise TimeUpError(
                 "the compiler was still at work when time was up; what it finished is kept, so the "
                 "same command goes on from there: give it more with --time-limit SECONDS, or ask "
                 "for less with --programs decode"

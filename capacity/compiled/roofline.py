@@ -8,11 +8,11 @@ import numpy as np
 from capacity.compiled.answer import Answer, Program
 from capacity.compiled.traffic import Collective
 from capacity.hardware.slice import Slice
+from server.quant.schemes import SCHEMES
 
 # Cycles a second that the TPU compiler counts in: peak / (matrix units * 128 * 128 * 2), with the
 # units of "TPU v4" (arXiv 2304.01433) and of Google's pages of v5e and v5p.
 CLOCK_HZ = {"v4": 1.05e9, "v5e": 1.50e9, "v5p": 1.75e9}
-_INT8_PRODUCTS = ("int8-dynamic", "int8-decomp")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def floor(program: Program, where: Slice, weights: str) -> StepFloor:
     """
     moved = program.traffic
     chip = where.chip
-    arithmetic = "int8" if weights in _INT8_PRODUCTS else "fp32" if chip.kind == "cpu" else "bf16"
+    arithmetic = SCHEMES[weights].products or ("fp32" if chip.kind == "cpu" else "bf16")
     clock = CLOCK_HZ.get(chip.name)
     return StepFloor(
         memory=moved.bytes / chip.bandwidth,

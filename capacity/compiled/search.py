@@ -1,6 +1,6 @@
 """The largest batch that the compiler takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from capacity.compiled.answer import Answer
@@ -20,40 +20,49 @@ class Largest:
     asked: tuple[int, ...]
 
 
-def largest(ask: Ask, fits: Callable[[Answer], bool], start: int, step: int, most: int) -> Largest:
+def largest(
+    ask: Ask,
+    fits: Callable[[Answer], bool],
+    start: int,
+    step: int,
+    most: int,
+    known: Mapping[int, Answer] | None = None,
+) -> Largest:
     """Bisection between what fits and what does not, in multiples of `step`, at most `most` asks.
 
-    Memory grows in proportion to the batch, so two answers tell where the third must look.
+    Memory grows in proportion to the batch, so two answers tell where the third must look. `known`:
+    answers by batch from before, which cost no ask.
     """
-    known: dict[int, Answer] = {}
-
-    def answer(slots: int) -> Answer:
-        if slots not in known:
-            known[slots] = ask(slots)
-        return known[slots]
-
-    low, high = 0, 0  # the largest that fits, the smallest that does not; 0: none known
-    at = max(start // step * step, step)
-    while len(known) < most:
-        if fits(answer(at)):
+    found = dict(known or {})
+    free = len(found)
+    low = max((slots for slots, one in found.items() if fits(one)), default=0)
+    high = min((slots for slots, one in found.items() if not fits(one)), default=0)
+    at = _within(start, low, high, step)
+    while len(found) - free < most and not (high and high - low <= step):
+        found[at] = ask(at)
+        if fits(found[at]):
             low = max(low, at)
         else:
             high = min(high or at, at)
-        if high and high - low <= step:
-            break
-        at = _next(known, low, high, step)
-    best = known.get(low) or known[min(known)]
-    return Largest(low, best, bool(high) and high - low <= step, tuple(known))
+        at = _next(found, low, high, step)
+    best = found.get(low) or found[min(found)]
+    return Largest(low, best, bool(high) and high - low <= step, tuple(found))
 
 
 def _next(known: dict[int, Answer], low: int, high: int, step: int) -> int:
     """Where to look: on the line through two answers, else in the middle, else twice as far."""
     aim = _crossing(known)
-    if high:
-        at = aim if aim is not None and low < aim < high else (low + high) // 2
-        return min(max(at // step * step, low + step), high - step)
-    at = aim if aim is not None and aim > low else 2 * low
-    return max(at // step * step, low + step)
+    if aim is None or not low < aim < (high or aim + 1):
+        aim = (low + high) // 2 if high else 2 * low
+    return _within(aim, low, high, step)
+
+
+def _within(aim: int, low: int, high: int, step: int) -> int:
+    """The multiple of `step` at or below `aim`, but above `low` and, where it is known, below
+    `high`."""
+    first = (low // step + 1) * step
+    at = max(aim // step * step, first)
+    return max(min(at, (high - 1) // step * step), first) if high else at
 
 
 def _crossing(known: dict[int, Answer]) -> int | None:

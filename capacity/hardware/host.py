@@ -3,18 +3,20 @@
 from pathlib import Path
 
 from capacity.hardware.chip import GIB, Chip, Figure
-from client.results.host import describe_host
+from client.results.host import describe_host, has_bf16
 from client.sweeping.peaks import measure_bandwidth, measure_flops
 
-# Over float32: AVX-512 VNNI multiplies and adds four int8 in the place of a float32.
-INT8_PEAK = 4
+# Over float32: AVX-512 VNNI multiplies and adds four int8 in the place of a float32, AVX512-BF16
+# two bfloat16.
+INT8_PEAK, BF16_PEAK = 4, 2
 _SOURCE = "measured on this host by client.sweeping.peaks, and /proc/meminfo"
 
 
 def measure_host(date: str, price_per_hour: float | None = None) -> Chip:
     """Reads and copies 512 MiB and multiplies float32 matrices of 2,048 x 2,048, a few seconds.
 
-    The peak of int8 is not measured but taken as `INT8_PEAK` times that of float32.
+    The peaks of int8, and of bfloat16 where the processors have instructions for it, are not
+    measured but taken as `INT8_PEAK` and `BF16_PEAK` times that of float32.
     """
     flops = measure_flops() / 1e12
     figures = {
@@ -23,6 +25,8 @@ def measure_host(date: str, price_per_hour: float | None = None) -> Chip:
         "fp32_tops": flops,
         "int8_tops": INT8_PEAK * flops,
     }
+    if has_bf16():
+        figures["bf16_tops"] = BF16_PEAK * flops
     if price_per_hour is not None:
         figures["price_per_hour"] = price_per_hour
     host = describe_host()

@@ -8,6 +8,7 @@ from capacity.work.setting import Setting
 from client.errors import UsageError
 from server.attention.names import KEYS_AT_ONCE, MOST_SCORES
 from server.models import sizes
+from server.quant.schemes import SCHEMES
 
 # Kept free beside the plan for XLA's own buffers and fragments, as `server/engine/open.py` does.
 HEADROOM = 0.05
@@ -130,7 +131,7 @@ def _elsewhere(setting: Setting) -> str:
     """What to do about a model that is too large for its slice."""
     least = replace(setting, slots=setting.replicas)
     ways = []
-    if setting.weights == "none" and memory_need(replace(least, weights="int8")).fits:
+    if not SCHEMES[setting.weights].quantized and memory_need(replace(least, weights="int8")).fits:
         ways.append("--quantize int8 fits")
     if setting.sharding == "batch" and setting.slice.count > 1:
         ways.append("--sharding model splits the weights")

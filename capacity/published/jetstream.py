@@ -36,9 +36,10 @@ def setting_of(
     )
 
 
-def _expects(
+def expects(
     row: PublishedRow, chips: Chips, software: Software = SOFTWARE["jetstream"]
 ) -> Observation:
+    """What the page measured of a row, and how `software` is timed at the same."""
     lengths = parse_lengths(SAMPLE).draw(REQUESTS, _SEED).capped(row.most_output)
     run = batch_run(setting_of(row, chips, software), lengths)
 
@@ -53,7 +54,7 @@ def _expects(
 
 
 def _bound(row: PublishedRow, chips: Chips) -> float:
-    return _expects(row, chips, LEAST).predict(IDEAL)
+    return expects(row, chips, LEAST).predict(IDEAL)
 
 
 def _measured(row: PublishedRow) -> float:
@@ -71,7 +72,7 @@ MODEL = PageModel(
     unit="tokens/s",
     measured=_measured,
     group=lambda row: "TPU v5e",
-    expects=_expects,
+    expects=expects,
     bound=_bound,
     priors=_priors,
     noise=NOISE["jetstream"],

@@ -22,7 +22,7 @@ from server.models.spec import ModelSpec
 _GENERATE, _LOSS = "generate", "loss"
 _OWN_ENGINE = "loadstone"
 _OK = "ok"
-# Engines' words for weights that are kept as they are computed.
+# Other engines' words for weights that are kept as they are computed.
 _PLAIN = {"float32": "fp32", "fp32": "fp32", "bfloat16": "bf16", "bf16": "bf16", "fp16": "bf16"}
 
 
@@ -72,10 +72,9 @@ def _model(run: Path, name: str) -> ModelSpec:
 
 def _own(name: str, model: ModelSpec, engine: str, kind: str, where: Slice, batch: int) -> OwnRun:
     software = SOFTWARE[_OWN_ENGINE if engine == _OWN_ENGINE else "torch"]
-    weights = "none" if kind in _PLAIN else kind
-    compute = "fp32" if where.chip.kind == "cpu" else "bf16"
-    if engine != _OWN_ENGINE:
-        compute = _PLAIN.get(kind, compute)
+    weights, compute = kind, "fp32" if where.chip.kind == "cpu" else "bf16"
+    if engine != _OWN_ENGINE and kind in _PLAIN:
+        weights, compute = "none", _PLAIN[kind]
     setting = Setting(
         model,
         where,

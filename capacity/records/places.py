@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from capacity.hardware.chip import Chip, Figure
-from capacity.hardware.host import INT8_PEAK
+from capacity.hardware.host import BF16_PEAK, INT8_PEAK
 from capacity.hardware.slice import Slice, find_slice
 from client.errors import UsageError
 
@@ -58,4 +58,6 @@ def host_of(machine: Mapping[str, Any]) -> Chip:
         "fp32_tops": Figure(machine["peak_tflops"], _SOURCE, ""),
         "int8_tops": Figure(INT8_PEAK * machine["peak_tflops"], _SOURCE, "", False),
     }
+    if machine.get("avx512_bf16"):  # records before November 2026 do not say
+        figures["bf16_tops"] = Figure(BF16_PEAK * machine["peak_tflops"], _SOURCE, "", False)
     return Chip(_CPU, str(machine.get("cpu", "CPU")), _CPU, figures)

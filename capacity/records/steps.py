@@ -17,6 +17,7 @@ from capacity.simulation.step_model import DECODE, PREFILL
 from capacity.timing.efficiency import Efficiency, Prior, Priors
 from capacity.timing.seconds import step_time
 from capacity.work.decode import decode_work, dispatch_work
+from capacity.work.part import stack
 from capacity.work.setting import Setting
 from client.errors import UsageError
 from server.models import sizes
@@ -176,11 +177,15 @@ def _prefills(name: str, setting: Setting, dispatches: Sequence[Dispatch]) -> It
         if len(members) < _FEWEST:
             continue
         opened = float(np.mean([len(each.prompts) for each in members]))
-        chunks = [(0, length) for length in members[len(members) // 2].prompts]
-        work = dispatch_work(setting, *size, chunks)
+        work = stack(
+            [
+                dispatch_work(setting, *size, [(0, length) for length in each.prompts])
+                for each in members
+            ]
+        )
 
         def predict(efficiency: Efficiency, work=work, opened=opened) -> float:  # type: ignore[no-untyped-def]
-            seconds = float(step_time(work, setting.slice, efficiency).total)
+            seconds = float(np.mean(step_time(work, setting.slice, efficiency).total))
             return seconds + opened * efficiency.request_s * efficiency.effect
 
         yield Observation(

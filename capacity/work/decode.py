@@ -9,9 +9,8 @@ from capacity.work.setting import Setting
 from capacity.work.software import LEAST
 from server.models import sizes
 from server.models.spec import ModelSpec
+from server.quant.schemes import SCHEMES
 
-# Schemes whose products take int8 activations too.
-_INT8_PRODUCTS = ("int8-dynamic", "int8-decomp")
 # On CPUs our kernel takes exact activations as two int8 terms, and the table of nf4, too: products
 # of int8 that stand for one (server/kernels/cpu_codes.c).
 _CPU_TERMS = {"int8": 2, "int8-dynamic": 1, "int8-decomp": 1, "int4": 2, "nf4": 3, "nf4-dq": 3}
@@ -142,7 +141,7 @@ def _product(
         moved,
         2.0 * weights / setting.split * rows * terms,
         arithmetic,
-        quantized=scheme != "none",
+        quantized=SCHEMES[scheme].quantized,
     )
 
 
@@ -151,7 +150,7 @@ def _arithmetic(setting: Setting, scheme: str) -> tuple[str, int]:
     on_cpu = setting.slice.chip.kind == "cpu" and setting.software.int8_on_cpu
     if on_cpu and scheme in _CPU_TERMS:
         return "int8", 1 if setting.software is LEAST else _CPU_TERMS[scheme]
-    return ("int8" if scheme in _INT8_PRODUCTS else setting.compute), 1
+    return SCHEMES[scheme].products or setting.compute, 1
 
 
 def _cache_traffic(setting: Setting, positions: Amount) -> Amount:

@@ -16,7 +16,6 @@ from server.quant.schemes import SCHEMES
 FLOAT = 4
 # log_softmax reads its input three times (maximum, sum, result) and writes once.
 _SOFTMAX_PASSES = 4
-_INT8_PRODUCTS = ("int8-dynamic", "int8-decomp")
 
 
 @dataclass(frozen=True)
@@ -163,19 +162,20 @@ def _add(forward: Forward) -> Part:
 
 def _linear(forward: Forward, inputs: int, outputs: int, head: bool = False) -> Part:
     count, width = forward.count, forward.width
-    scheme = "none" if head else forward.weights
+    scheme = SCHEMES[forward.weights]
+    if head and scheme.quantized:
+        scheme = SCHEMES["none"]
     stored = width * inputs * outputs
-    if scheme != "none":
-        # Read as stored; four bits are written out, and read again by the product.
-        stored = SCHEMES[scheme].bytes(outputs, inputs) + (
-            0 if scheme in _INT8_PRODUCTS else 2 * stored
-        )
+    if scheme.name != "none":
+        # Read as stored; where codes are not what is multiplied, written out and read again.
+        anew = scheme.quantized and scheme.products is None
+        stored = scheme.bytes(outputs, inputs) + 2 * stored * anew
     return Part(
         WEIGHTS,
         float(width * count * (inputs + outputs) + stored),
         2.0 * count * inputs * outputs,
-        "int8" if scheme in _INT8_PRODUCTS else forward.compute,
-        quantized=scheme != "none",
+        scheme.products or forward.compute,
+        quantized=scheme.quantized,
     )
 
 

@@ -1,7 +1,10 @@
 """Kernels by what limits them."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 # Single numbers, or arrays over the steps of a run.
 Amount = Any
@@ -49,3 +52,25 @@ class Work:
     def flops(self) -> Amount:
         """All that is computed."""
         return sum(part.times * part.flops for part in self.parts)
+
+
+def stack(works: Sequence[Work]) -> Work:
+    """Steps that differ in amounts alone as one, whose amounts are arrays."""
+
+    def column(amounts: Sequence[Amount]) -> Amount:
+        return np.array(amounts, dtype=np.float64)
+
+    parts = tuple(
+        replace(
+            column_of[0],
+            bytes=column([each.bytes for each in column_of]),
+            flops=column([each.flops for each in column_of]),
+        )
+        for column_of in zip(*(work.parts for work in works), strict=True)
+    )
+    return replace(
+        works[0],
+        parts=parts,
+        reduced=column([work.reduced for work in works]),
+        sequences=column([work.sequences for work in works]),
+    )

@@ -69,11 +69,6 @@ class Setting:
         return self.slice.count if self.sharding == "batch" else 1
 
     @property
-    def quantized(self) -> bool:
-        """Whether weights are stored in fewer bits than the compute type."""
-        return self.weights != "none"
-
-    @property
     def skips_idle(self) -> bool:
         """Whether rows without a token cost no products: our CPU kernel looks for them."""
         return self.software.skips_on_cpu and self.slice.chip.kind == "cpu"

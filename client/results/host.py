@@ -17,7 +17,13 @@ def describe_host() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": _processor(),
         "cores": _cores(),
+        "avx512_bf16": has_bf16(),
     }
+
+
+def has_bf16() -> bool:
+    """Whether the processors multiply bfloat16 at twice the rate of float32 (AVX512-BF16)."""
+    return "avx512_bf16" in _cpuinfo("flags").split()
 
 
 def _version(package: str) -> str | None:
@@ -28,14 +34,17 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(name: str) -> str:
+    """Of the first processor; "" where Linux does not say."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    for line in lines:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    found = (line.partition(":")[2].strip() for line in lines if line.startswith(name))
+    return next(found, "")
 
 
 def _cores() -> int | None:

@@ -12,7 +12,8 @@ from client.sweeping.files import write_whole
 from client.sweeping.peaks import Peaks, peaks_from_json
 
 # Of the host; a table has one header, so versions may not change within a sweep.
-_MAY_CHANGE = ("platform",)
+# The instructions belong to the processor, which is compared, and older states do not say.
+_MAY_CHANGE = ("platform", "avx512_bf16")
 
 
 class Named(Protocol):

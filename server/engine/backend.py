@@ -1,6 +1,6 @@
 """Every choice that depends on the device, in one place."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from server.engine.config import EngineConfig
 from server.kernels import build, cpu
 from server.models.operations import Operations
 from server.models.spec import ModelSpec
+from server.quant.bf16 import Bf16Form, PackedBf16Form
 from server.quant.dense import DenseForm, PackedDenseForm
 from server.quant.fp8 import Fp8Form, PackedFp8Form
 from server.quant.int4 import INT4, PACKED_INT4
@@ -31,9 +32,11 @@ from server.quant.nf4_dq import Nf4DqForm, PackedNf4DqForm
 from server.quant.schemes import SCHEMES
 from server.quant.weight import Form, Forms
 
+BF16 = "bf16"
 # By scheme. Plain XLA serves every device; what CPUs do otherwise stands in the two below.
 PLAIN: dict[str, Form] = {
     "none": DenseForm(jnp.bfloat16),
+    BF16: DenseForm(jnp.bfloat16),
     "int8": Int8Form(Int8),
     "int8-dynamic": Int8Form(DynamicInt8),
     "int8-decomp": Int8Form(DecompInt8),
@@ -44,10 +47,12 @@ PLAIN: dict[str, Form] = {
 }
 PLAIN_CPU: dict[str, Form] = PLAIN | {
     "none": DenseForm(jnp.float32),
+    BF16: Bf16Form(),
     "int8": Int8Form(TwoTermInt8),
 }
 KERNEL: dict[str, Form] = {
     "none": PackedDenseForm(),
+    BF16: PackedBf16Form(),
     "int8": PackedInt8Form(),
     "int8-dynamic": PackedInt8Form(PackedDynamicInt8),
     "int8-decomp": PackedInt8Form(PackedDecompInt8),
@@ -85,14 +90,16 @@ def choose_backend(
     config: EngineConfig,
     kernel_dir: Path | None,
     report: Report = lambda _: None,
+    instructions: Collection[str] | None = None,
 ) -> Backend:
     """The best forms for the devices of the mesh.
 
-    CPUs compute in float32 (bf16 is slower there) and use our kernel where it can be had: it needs
-    a C compiler, AVX-512 VNNI, and arrays not split over devices; its attention, a head size that
-    it can take.
+    CPUs compute in float32 (but for products under `bf16`) and use our kernel where it can be had:
+    it needs a C compiler, AVX-512 VNNI, and arrays not split over devices; its attention, a head
+    size that it can take; its products in bfloat16, AVX512-BF16. `instructions` as in
+    `build.lacks_bf16`.
     """
-    backend, no_kernel = _without_attention(mesh, config, kernel_dir, report)
+    backend, no_kernel = _without_attention(mesh, config, kernel_dir, report, instructions)
     case = attention_case(spec, mesh, backend.compute, no_kernel)
     scores = memory.score_bytes(spec, config, mesh.shape["model"])
     case = replace(case, int8_cache=config.quantize_kv_cache, scores=scores)
@@ -116,11 +123,12 @@ def choose_uncached(
     return _with_attention(backend, chosen, mesh), chosen.name
 
 
-def cpu_backend(config: EngineConfig, *, kernel: bool) -> Backend:
-    """The forms for CPUs, with our kernel or in plain XLA."""
+def cpu_backend(config: EngineConfig, *, kernel: bool, bf16: bool = True) -> Backend:
+    """The forms for CPUs, with our kernel or in plain XLA; `bf16`: its products in bfloat16 too."""
     cache = _cache_type(config, jnp.float32)
     if kernel:
-        forms = forms_of(config.weights, KERNEL)
+        table = KERNEL if bf16 else KERNEL | {BF16: PLAIN_CPU[BF16]}
+        forms = forms_of(config.weights, table)
         operations = Operations(
             attend_in_kernel, cpu.norm, cpu.layer_norm, cpu.activate, cpu.argmax
         )
@@ -136,7 +144,11 @@ def forms_of(scheme: str, table: Mapping[str, Form]) -> Forms:
 
 
 def _without_attention(
-    mesh: Mesh, config: EngineConfig, kernel_dir: Path | None, report: Report
+    mesh: Mesh,
+    config: EngineConfig,
+    kernel_dir: Path | None,
+    report: Report,
+    instructions: Collection[str] | None = None,
 ) -> tuple[Backend, str]:
     """A backend whose attention is still to be chosen, and why it has no CPU kernel."""
     if _platform(mesh) != "cpu":
@@ -148,7 +160,11 @@ def _without_attention(
     no_kernel = split if mesh.size > 1 else build.load(kernel_dir)
     if no_kernel:
         report(f"CPU kernel not used ({no_kernel}); plain XLA instead")
-    return cpu_backend(config, kernel=not no_kernel), no_kernel
+        return cpu_backend(config, kernel=False), no_kernel
+    no_bf16 = build.lacks_bf16(instructions) if config.weights == BF16 else ""
+    if no_bf16:
+        report(f"CPU kernel not used for products in bfloat16 ({no_bf16}); plain XLA instead")
+    return cpu_backend(config, kernel=True, bf16=not no_bf16), no_kernel
 
 
 def _with_attention(backend: Backend, chosen: Choice, mesh: Mesh) -> Backend:

@@ -5,23 +5,27 @@ They can be used once `build.load` returned "", inside `jax.jit` and with all ar
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int32, UInt8
+from jaxtyping import Array, BFloat16, Float, Float32, Int32, UInt8
 
 LANES = 16  # outputs in one register
+LINE = 64  # bytes that memory moves at once
 MAX_HEAD_DIM = 256
 BLOCK = 64  # positions that prefill attention lays out together
 ACTIVATIONS = {"silu": "silu", "gelu-tanh": "gelu", "relu": "relu"}
 MAX_INPUTS = 65536  # 255 * 127 of each add up within an int32
 
 
-def fits(outputs: int, inputs: int) -> bool:
-    """Whether a weight [outputs, inputs] can be packed; the pack functions refuse others."""
-    shaped = outputs % LANES == 0 and inputs % 4 == 0 and outputs > 0
+def fits(outputs: int, inputs: int, together: int = 4) -> bool:
+    """Whether a weight [outputs, inputs] can be packed, `together` inputs in a product's step; the
+    pack functions refuse others.
+    """
+    shaped = outputs % LANES == 0 and inputs % together == 0 and outputs > 0
     return shaped and 0 < inputs <= MAX_INPUTS
 
 
@@ -42,22 +46,34 @@ def pack_f32(w: Any) -> Any:
     return w.reshape(outputs // LANES, LANES, inputs).transpose(0, 2, 1)
 
 
+def pack_bf16(w: Any) -> Any:
+    """bfloat16 [N, K] -> [N/16, K/2, 16, 2], numpy or JAX as given.
+
+    ValueError unless N is a multiple of 16 and K of 2.
+    """
+    outputs, inputs = _checked(w, 2)
+    blocks = w.reshape(outputs // LANES, LANES, inputs // 2, 2)
+    return blocks.transpose(0, 2, 1, 3)  # [N/16, 16, K/2, 2] -> [N/16, K/2, 16, 2]
+
+
 def int8_product(
-    x: Float[Array, "M K"], packed: UInt8[Array, "blocks quads 16 4"], scale: Float32[Array, " N"]
-) -> Float32[Array, "M N"]:
-    """(x @ w.T) * scale with x in two int8 terms; see `two_term.py`."""
-    shape = jax.ShapeDtypeStruct((x.shape[0], scale.shape[0]), jnp.float32)
-    x = x.astype(jnp.float32)
-    return jax.ffi.ffi_call("loadstone_int8_product", shape)(x, packed, scale)
+    x: Float[Array, "M K"],
+    packed: UInt8[Array, "blocks quads 16 4"],
+    scale: Float32[Array, " N"],
+    outputs: int | None = None,
+) -> Float32[Array, "M outputs"]:
+    """(x @ w.T) * scale with x in two int8 terms; see `two_term.py`.
+
+    `outputs` as in `f32_product`.
+    """
+    return product("int8_product", Units(terms=2), x, packed, scale, outputs=outputs)
 
 
 def dynamic_product(
     x: Float[Array, "M K"], packed: UInt8[Array, "blocks quads 16 4"], scale: Float32[Array, " N"]
 ) -> Float32[Array, "M N"]:
     """(x @ w.T) * scale with x in one int8 term: 127 steps of the largest value of a row."""
-    shape = jax.ShapeDtypeStruct((x.shape[0], scale.shape[0]), jnp.float32)
-    x = x.astype(jnp.float32)
-    return jax.ffi.ffi_call("loadstone_dynamic_product", shape)(x, packed, scale)
+    return product("dynamic_product", Units(), x, packed, scale)
 
 
 def decomp_product(
@@ -67,17 +83,69 @@ def decomp_product(
     threshold: float,
 ) -> Float32[Array, "M N"]:
     """As `dynamic_product`, but inputs in which any row reaches the threshold stay float32."""
-    shape = jax.ShapeDtypeStruct((x.shape[0], scale.shape[0]), jnp.float32)
-    call = jax.ffi.ffi_call("loadstone_decomp_product", shape)
-    return call(x.astype(jnp.float32), packed, scale, threshold=np.float32(threshold))
+    limit = np.float32(threshold)
+    return product("decomp_product", Units(), x, packed, scale, threshold=limit)
 
 
 def f32_product(
-    x: Float[Array, "M K"], packed: Float32[Array, "blocks K 16"]
-) -> Float32[Array, "M N"]:
-    """x @ w.T, accumulated in float32."""
-    shape = jax.ShapeDtypeStruct((x.shape[0], packed.shape[0] * LANES), jnp.float32)
-    return jax.ffi.ffi_call("loadstone_f32_product", shape)(x.astype(jnp.float32), packed)
+    x: Float[Array, "M K"], packed: Float32[Array, "blocks K 16"], outputs: int | None = None
+) -> Float32[Array, "M outputs"]:
+    """x @ w.T, accumulated in float32.
+
+    outputs: so many of the weight's, all but at most the last 15; None for all. Cutting them off
+    later would copy the logits on one core.
+    """
+    return product("f32_product", Units(inputs=1), x, packed, outputs=outputs)
+
+
+@dataclass(frozen=True)
+class Units:
+    """How a product keeps a row of x: as `terms` rows of units of `inputs` each, with sums of their
+    own for each of `groups`."""
+
+    terms: int = 1
+    inputs: int = 4
+    groups: int = 1
+
+    def scratch(self, tokens: int, inputs: int) -> jax.ShapeDtypeStruct:
+        """Memory for rows of x [tokens, inputs]: scales, sums, units, and the order of the rows.
+
+        A result of the call, so that XLA counts it among a program's temporaries and uses it again.
+        The C code refuses another size.
+        """
+        rows = tokens * self.terms
+        parts = (rows, rows * self.groups, rows * (inputs // self.inputs), tokens)
+        lines = sum(-(-4 * each // LINE) for each in parts)
+        return jax.ShapeDtypeStruct((lines * LINE,), jnp.uint8)
+
+
+def product(
+    name: str,
+    units: Units,
+    x: jax.Array,
+    packed: jax.Array,
+    *rest: Any,
+    outputs: int | None = None,
+    **attributes: Any,
+) -> jax.Array:
+    """Calls a product in C: x [M,K], weights packed for N/16 blocks of outputs -> [M,N] float32.
+    `outputs` as in `f32_product`.
+    """
+    tokens, inputs = x.shape
+    out = _product_shape(x, packed, outputs)
+    call = jax.ffi.ffi_call(f"loadstone_{name}", (out, units.scratch(tokens, inputs)))
+    return call(x.astype(jnp.float32), packed, *rest, **attributes)[0]
+
+
+def bf16_product(
+    x: Float[Array, "M K"],
+    packed: BFloat16[Array, "blocks pairs 16 2"],
+    outputs: int | None = None,
+) -> Float32[Array, "M outputs"]:
+    """bfloat16(x) @ w.T, accumulated in float32; only where `build.lacks_bf16` returned "".
+    `outputs` as in `f32_product`.
+    """
+    return product("bf16_product", Units(inputs=2), x, packed, outputs=outputs)
 
 
 def attention_fits(heads: int, kv_heads: int, head_dim: int) -> bool:
@@ -112,13 +180,16 @@ def attention(
         )
     shapes = [jax.ShapeDtypeStruct((rows, tokens, heads, vectors - 2, head), jnp.float32)]
     shapes += [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in cache]
+    if tokens > 1:
+        shapes.append(_laid(rows, tokens, heads, head))
     call = jax.ffi.ffi_call(
         "loadstone_attention",
         shapes,
         input_output_aliases={6 + i: 1 + i for i in range(len(cache))},
     )
     floats = (x.astype(jnp.float32) for x in (qkv, cos, sin))
-    return tuple(call(*floats, starts, lengths, slots, *cache, **_settings(scale, slopes)))
+    found = call(*floats, starts, lengths, slots, *cache, **_settings(scale, slopes))
+    return tuple(found[: 1 + len(cache)])
 
 
 def uncached_attention(
@@ -142,14 +213,19 @@ def uncached_attention(
             f"must be a multiple of {LANES} and at most {MAX_HEAD_DIM}, the window at least 1; use "
             "a plain form"
         )
-    laid = rows * heads * -(-tokens // BLOCK) * 2 * BLOCK * head
-    shapes = [(rows, tokens, heads, vectors - 2, head), (laid,)]
-    call = jax.ffi.ffi_call(
-        "loadstone_uncached_attention", [jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes]
-    )
+    out = jax.ShapeDtypeStruct((rows, tokens, heads, vectors - 2, head), jnp.float32)
+    shapes = [out, _laid(rows, tokens, heads, head)]
+    call = jax.ffi.ffi_call("loadstone_uncached_attention", shapes)
     floats = (x.astype(jnp.float32) for x in (qkv, cos, sin))
     settings = _settings(scale, slopes) | {"window": np.int32(min(window, tokens))}
     return call(*floats, lengths, **settings)[0]
+
+
+def _laid(rows: int, tokens: int, heads: int, head: int) -> jax.ShapeDtypeStruct:
+    """Scratch memory for keys and values in whole blocks. A result of the call, so that XLA counts
+    it among a program's temporaries and uses it again."""
+    size = rows * heads * -(-tokens // BLOCK) * 2 * BLOCK * head
+    return jax.ShapeDtypeStruct((size,), jnp.float32)
 
 
 def norm(x: Float[Array, "... D"], weight: Float[Array, " D"], eps: float) -> Float32[Array, "..."]:
@@ -186,6 +262,17 @@ def argmax(x: Float[Array, "B V"]) -> Int32[Array, " B"]:
     return call(x.astype(jnp.float32))
 
 
+def _product_shape(x: Any, packed: Any, outputs: int | None) -> jax.ShapeDtypeStruct:
+    held = packed.shape[0] * LANES
+    if outputs is not None and not held - LANES < outputs <= held:
+        raise ValueError(
+            f"a product gives {held - LANES + 1} to {held} outputs of a weight with {held}; "
+            f"{outputs} were asked for"
+        )
+    shape = (x.shape[0], held if outputs is None else outputs)
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
 def _settings(scale: float, slopes: Sequence[Sequence[float]] | None) -> dict[str, Any]:
     settings: dict[str, Any] = {"scale": np.float32(scale)}
     if slopes is not None:
@@ -193,12 +280,13 @@ def _settings(scale: float, slopes: Sequence[Sequence[float]] | None) -> dict[st
     return settings
 
 
-def _checked(w: Any) -> tuple[int, int]:
+def _checked(w: Any, together: int = 4) -> tuple[int, int]:
     outputs, inputs = w.shape
-    if not fits(outputs, inputs):
+    if not fits(outputs, inputs, together):
         raise ValueError(
             f"the CPU kernel cannot hold a weight of {outputs} outputs and {inputs} inputs: "
-            f"outputs must be a multiple of {LANES}, inputs of 4 and at most {MAX_INPUTS}; "
+            f"outputs must be a multiple of {LANES}, inputs of {together} and at most "
+            f"{MAX_INPUTS}; "
             "use the plain form for it"
         )
     return outputs, inputs

@@ -2,11 +2,12 @@
  * XLA's FFI. It turns queries and keys to their positions, attends, and writes keys and values.
  *
  *   loadstone_attention(qkv, cos, sin, starts, lengths, slots, k, v[, k_scale, v_scale])
- *     -> out, and the cache arrays, which are written in place
+ *     -> out, the cache arrays, which are written in place, and for several tokens a row scratch
  *
  * k and v are float32, or int8 with a float32 scale for each vector. All arithmetic is float32, on
  * the values as the cache keeps them. A token sees the last `length` positions, itself included. An
- * idle row gives zeros, and so does a token behind the end of its row.
+ * idle row gives zeros, and so does a token behind the end of its row. `scratch` is float32 memory
+ * that XLA knows of.
  *
  * This file has the form for one token a row, as in decode: a work item is one head of one row. It
  * writes the token first, which overwrites just the position that leaves the window, then goes
@@ -300,7 +301,7 @@ XLA_FFI_Error* loadstone_attention(XLA_FFI_CallFrame* frame) {
   XLA_FFI_Buffer** args = (XLA_FFI_Buffer**)frame->args.args;
   XLA_FFI_Buffer** rets = (XLA_FFI_Buffer**)frame->rets.rets;
   const int64_t arrays = frame->args.size - 6;
-  if ((arrays != 2 && arrays != 4) || frame->rets.size != arrays + 1)
+  if ((arrays != 2 && arrays != 4) || frame->rets.size < arrays + 1)
     return fail(frame, "CPU attention takes 8 arrays, 10 for int8, and gives out and the cache");
   if (!fit_together(args, rets, arrays))
     return fail(frame, "CPU attention: the arrays do not fit together");
@@ -318,7 +319,12 @@ XLA_FFI_Error* loadstone_attention(XLA_FFI_CallFrame* frame) {
   if (a.slopes == NULL && frame->attrs.size > 1)
     return fail(frame, "CPU attention: slopes are one float32 for each query head");
   if (a.rows * a.tokens == 0) return NULL;
-  if (a.tokens > 1) return prefill_attention(frame, &a);
+  if (a.tokens > 1) {
+    const XLA_FFI_Buffer* scratch = frame->rets.size == arrays + 2 ? rets[arrays + 1] : NULL;
+    if (!is_array(scratch, XLA_FFI_DataType_F32, 1) || scratch->dims[0] != laid_floats(&a))
+      return fail(frame, "CPU attention: the scratch memory is of another size");
+    return prefill_attention(frame, &a, scratch->data);
+  }
   const Task task = {NULL, attend_token, 0, a.rows * a.heads};
   return run_task(frame, task, &a, sizeof(a));
 }

@@ -93,10 +93,11 @@ static inline void put_token(const Attention* a, int64_t n, int64_t t, int64_t h
 
 /* cpu_prefill.c. */
 
-/* Attends and writes when rows have several tokens. */
-XLA_FFI_Error* prefill_attention(const XLA_FFI_CallFrame* frame, const Attention* a);
+/* Attends and writes when rows have several tokens. `laid`: scratch memory of `laid_floats`, which
+ * starts on a LINE. */
+XLA_FFI_Error* prefill_attention(const XLA_FFI_CallFrame* frame, const Attention* a, float* laid);
 
-/* Attends and writes nothing. `laid`: scratch memory of `laid_floats`, which starts on a LINE. */
+/* Attends and writes nothing. */
 XLA_FFI_Error* attend_rows(const XLA_FFI_CallFrame* frame, const Attention* a, float* laid);
 
 int64_t laid_floats(const Attention* a);

@@ -73,7 +73,7 @@ static const void* data_at(const XLA_FFI_CallFrame* frame, int64_t i) {
 static int read_codes(const XLA_FFI_CallFrame* frame, int64_t arguments, XLA_FFI_DataType type,
                       Product* p, Codes* c) {
   if (!read_product(frame, arguments, p)) return 0;
-  const int64_t blocks = p->outputs / LANES, block = (int64_t)attribute(frame, "block");
+  const int64_t blocks = p->blocks, block = (int64_t)attribute(frame, "block");
   if (p->inputs % 8 || block < SMALLEST_BLOCK || CHUNK_INPUTS % block) return 0;
   *c = (Codes){.block = block, .groups = (p->inputs + block - 1) / block, .factor = 1.0f};
   p->codes = c;
@@ -140,8 +140,8 @@ XLA_FFI_Error* loadstone_fp8_product(XLA_FFI_CallFrame* frame) {
   Product p;
   if (!executes(frame)) return NULL;
   if (!read_product(frame, 3, &p)) return misfit(frame);
-  if (!holds(frame, 1, XLA_FFI_DataType_U8, 3, (int64_t[]){p.outputs / LANES, p.inputs, LANES}) ||
-      !holds(frame, 2, XLA_FFI_DataType_F32, 1, (int64_t[]){p.outputs}))
+  if (!holds(frame, 1, XLA_FFI_DataType_U8, 3, (int64_t[]){p.blocks, p.inputs, LANES}) ||
+      !holds(frame, 2, XLA_FFI_DataType_F32, 1, (int64_t[]){p.blocks * LANES}))
     return misfit(frame);
   p.kind = FP8;
   p.scale = data_at(frame, 2);

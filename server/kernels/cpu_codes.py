@@ -2,12 +2,10 @@
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
-from server.kernels.cpu import LANES
+from server.kernels.cpu import LANES, Units, product
 
 INPUTS_IN_A_LINE = 8  # of 4-bit codes
 
@@ -41,7 +39,8 @@ def nf4_product(
     block: int,
 ) -> Float32[Array, "M N"]:
     """x @ (table[codes] * scale).T; a scale for `block` inputs."""
-    return _call("nf4_product", x, codes, scales, table, block=np.float32(block))
+    units = Units(2, groups=scales.shape[1])
+    return product("nf4_product", units, x, codes, scales, table, block=np.float32(block))
 
 
 def nf4_dq_product(
@@ -58,9 +57,9 @@ def nf4_dq_product(
 
     Scale g of output n, of G, has the spread number (n * G + g) // 256.
     """
-    return _call(
-        "nf4_dq_product", x, codes, ranks, spreads, mean, levels, table, block=np.float32(block)
-    )
+    rest = (ranks, spreads, mean, levels, table)
+    units = Units(2, groups=ranks.shape[1])
+    return product("nf4_dq_product", units, x, codes, *rest, block=np.float32(block))
 
 
 def int4_product(
@@ -70,17 +69,12 @@ def int4_product(
     block: int,
 ) -> Float32[Array, "M N"]:
     """x @ ((codes - 8) * scale).T with x in two int8 terms; a scale for `block` inputs."""
-    return _call("int4_product", x, codes, scales, block=np.float32(block))
+    units = Units(2, groups=scales.shape[1])
+    return product("int4_product", units, x, codes, scales, block=np.float32(block))
 
 
 def fp8_product(
     x: Float[Array, "M K"], codes: UInt8[Array, "blocks K 16"], scale: Float32[Array, " N"]
 ) -> Float32[Array, "M N"]:
     """(x @ w.T) * scale; the codes are the bits of float8_e4m3fn, none of them NaN."""
-    return _call("fp8_product", x, codes, scale)
-
-
-def _call(name: str, x: jax.Array, codes: jax.Array, *rest: Any, **attributes: Any) -> jax.Array:
-    shape = jax.ShapeDtypeStruct((x.shape[0], codes.shape[0] * LANES), jnp.float32)
-    call = jax.ffi.ffi_call(f"loadstone_{name}", shape)
-    return call(x.astype(jnp.float32), codes, *rest, **attributes)
+    return product("fp8_product", Units(inputs=1), x, codes, scale)

@@ -62,8 +62,10 @@ void add_outliers(const Product* p, int64_t token, int tokens, int64_t block, __
     const __m512i one = _mm512_srl_epi32(four, _mm_cvtsi32_si128(input % 4 * 8));
     const __m512i code = _mm512_and_si512(one, _mm512_set1_epi32(255));
     const __m512 w = _mm512_cvtepi32_ps(_mm512_sub_epi32(code, _mm512_set1_epi32(INT8_OFFSET)));
-    for (int t = 0; t < tokens; t++)
-      values[t] = _mm512_fmadd_ps(_mm512_set1_ps(o->values[(token + t) * o->count + i]), w, values[t]);
+    for (int t = 0; t < tokens; t++) {
+      const __m512 x = _mm512_set1_ps(o->values[p->order[token + t] * o->count + i]);
+      values[t] = _mm512_fmadd_ps(x, w, values[t]);
+    }
   }
 }
 

@@ -6,8 +6,6 @@
  * of its window, block by block out of the cache, then the chunk's blocks up to the last query,
  * with a running maximum. Last, keys and values are written, when nobody reads the cache any more.
  */
-#include <stdlib.h>
-
 #include "cpu_cache.h"
 
 #define BLOCK 64
@@ -272,11 +270,8 @@ XLA_FFI_Error* attend_rows(const XLA_FFI_CallFrame* frame, const Attention* a, f
   return run_task(frame, task, &p, sizeof(p));
 }
 
-XLA_FFI_Error* prefill_attention(const XLA_FFI_CallFrame* frame, const Attention* a) {
-  float* laid = aligned_alloc(LINE, (size_t)laid_floats(a) * sizeof(float));
-  if (laid == NULL) return fail(frame, "a CPU kernel is out of host memory");
+XLA_FFI_Error* prefill_attention(const XLA_FFI_CallFrame* frame, const Attention* a, float* laid) {
   XLA_FFI_Error* error = attend_rows(frame, a, laid);
-  free(laid);
   if (error != NULL) return error;
   return run_task(frame, (Task){NULL, write_head, 0, a->rows * a->heads}, a, sizeof(*a));
 }

@@ -4,11 +4,13 @@
  *   loadstone_dynamic_product  the same with x in int8
  *   loadstone_f32_product      y[M,N] = x[M,K] @ w[N,K]^T             all float32
  *
- * These and those of `cpu_codes.c` are one loop. A weight is a sequence of 64-byte lines: a line
- * holds one *step* of a *block* of 16 outputs, as one instruction wants it. A step is four inputs as
- * uint8 (w + 128) for vpdpbusd or one input as float32 for an FMA: w is [N/16, steps, 16, 4] uint8
- * or [N/16, steps, 16] float32. The other operand is a *unit* of four bytes, spread over the
- * register: four int8 or one float32.
+ * Each gives scratch memory beside y, in which it keeps x as it is multiplied: so XLA counts it.
+ *
+ * These and those of `cpu_codes.c` and `cpu_bf16.c` are one loop. A weight is a sequence of 64-byte
+ * lines: a line holds one *step* of a *block* of 16 outputs, as one instruction wants it. A step is
+ * four inputs as uint8 (w + 128) for vpdpbusd or one input as float32 for an FMA: w is
+ * [N/16, steps, 16, 4] uint8 or [N/16, steps, 16] float32 (`cpu_bf16.c`: two as bfloat16). The other
+ * operand is a *unit* of four bytes, spread over the register: four int8 or one float32.
  *
  * For int8 each row of x becomes one or two rows of units, x = s * (hi + lo / 254), s = max|x| / 127:
  * with both about 15 bits of the activation survive. The excess of 128 * sum(units) is taken off at
@@ -16,6 +18,7 @@
  *
  * Up to TILE_ROWS rows of units form a *tile*; they are stored as [tile][step][row] so that one
  * pointer walks through them. Tiles times blocks run as TILE_ROWS x TILE_BLOCKS sums in registers.
+ * Rows of x that are zero throughout, as of idle slots and padding, are in no tile.
  */
 #include "cpu_products.h"
 
@@ -25,6 +28,11 @@
 #define FETCH_BYTES 65536 /* at most so many of the first lines are fetched while x is prepared */
 #define LOW_STEP 254.0f
 
+/* Whether lines come from memory as they are used. */
+static int streams(const Product* p) {
+  return p->kind == INT8 || p->kind == F32 || p->kind == BF16;
+}
+
 /* ---- x to units ---- */
 
 /* What `prepare_tile` fetches meanwhile: the first lines of the item the thread begins with. */
@@ -32,13 +40,7 @@ static void aim(const Product* p, Self* self) {
   const int64_t block = self->first_item % p->columns * p->item_blocks, stride = p->steps * LINE;
   self->fetch = (const char*)p->w + block * stride;
   self->fetch_end = self->fetch + least(stride * p->item_blocks, FETCH_BYTES);
-  if (p->kind != INT8 && p->kind != F32) self->fetch_end = self->fetch; /* codes are few */
-}
-
-static inline void fetch_line(Self* self) {
-  if (self->fetch >= self->fetch_end) return;
-  _mm_prefetch(self->fetch, _MM_HINT_T1);
-  self->fetch += LINE;
+  if (!streams(p)) self->fetch_end = self->fetch; /* codes are few */
 }
 
 static inline __m512i round_even(__m512 x) {
@@ -59,12 +61,11 @@ static inline void note_excess(const Product* p, int64_t row, int64_t group, __m
   *high = *low = _mm512_setzero_si512();
 }
 
-/* Row `token` of x to `terms` rows of units, `width` units apart from step to step. Returns whether
- * the row is zero throughout. */
-static inline __attribute__((always_inline)) int quantize_token(const Product* p, int64_t token,
-                                                                int32_t* units, int64_t width,
-                                                                Self* self, const int terms) {
-  const float* x = p->x + token * p->inputs;
+/* Row `token` of those in tiles to `terms` rows of units, `width` units apart from step to step. */
+static inline __attribute__((always_inline)) void quantize_token(const Product* p, int64_t token,
+                                                                 int32_t* units, int64_t width,
+                                                                 Self* self, const int terms) {
+  const float* x = p->x + p->order[token] * p->inputs;
   const __mmask16* masks = p->outliers == NULL ? NULL : p->outliers->masks;
   float largest = masks == NULL ? largest_magnitude(x, p->inputs)
                                 : largest_below(x, p->inputs, p->outliers->threshold);
@@ -99,7 +100,6 @@ static inline __attribute__((always_inline)) int quantize_token(const Product* p
   float step = finite ? largest / 127.0f : __builtin_nanf("");
   p->step[row] = step;
   if (terms == 2) p->step[row + 1] = step / LOW_STEP;
-  return largest == 0.0f;
 }
 
 static int64_t rows_of(const Product* p, int64_t tile) {
@@ -111,20 +111,20 @@ static void prepare_tile(const void* data, int64_t tile, Self* self) {
   if (self->fetch == NULL) aim(p, self);
   int64_t width = rows_of(p, tile), row = tile * TILE_ROWS;
   int32_t* units = p->units + row * p->steps;
-  if (p->kind != F32 && p->kind != FP8) {
-    int empty = 1;
-    for (int64_t r = 0; r < width; r += p->terms)
-      empty &= p->terms == 2 ? quantize_token(p, (row + r) / 2, units + r, width, self, 2)
-                             : quantize_token(p, row + r, units + r, width, self, 1);
-    p->empty[tile] = (uint8_t)empty;
+  if (p->kind == BF16) {
+    prepare_bf16(p, row, width, units, self);
     return;
   }
-  uint32_t bits = 0;
-  const int32_t* x = (const int32_t*)p->x + row * p->inputs;
+  if (p->kind != F32 && p->kind != FP8) {
+    for (int64_t r = 0; r < width; r += p->terms)
+      if (p->terms == 2) quantize_token(p, (row + r) / 2, units + r, width, self, 2);
+      else quantize_token(p, row + r, units + r, width, self, 1);
+    return;
+  }
+  const int32_t* x[TILE_ROWS];
+  for (int64_t r = 0; r < width; r++) x[r] = (const int32_t*)p->x + p->order[row + r] * p->inputs;
   for (int64_t k = 0; k < p->inputs; k++, fetch_line(self))
-    for (int64_t r = 0; r < width; r++)
-      bits |= (uint32_t)(units[k * width + r] = x[r * p->inputs + k]);
-  p->empty[tile] = bits << 1 == 0; /* zeros of either sign */
+    for (int64_t r = 0; r < width; r++) units[k * width + r] = x[r][k];
 }
 
 /* ---- the product ---- */
@@ -145,7 +145,7 @@ static void finish(const Product* p, const __m512i* sums, int64_t row, int64_t b
       const int64_t at = row + t * p->terms;
       const __m512i* own = sums + t * p->terms * TILE_BLOCKS;
       values[t] = value_of(p, own[0], at);
-      if (p->kind == F32 || p->kind == FP8) continue;
+      if (p->kind == F32 || p->kind == BF16 || p->kind == FP8) continue;
       const __m512 step = _mm512_set1_ps(p->step[at]);
       if (p->terms == 1) {
         values[t] = _mm512_mul_ps(values[t], step);
@@ -159,9 +159,12 @@ static void finish(const Product* p, const __m512i* sums, int64_t row, int64_t b
     __m512 scale = _mm512_set1_ps(p->factor);
     if (p->scale != NULL)
       scale = _mm512_mul_ps(scale, _mm512_loadu_ps(p->scale + (block + b) * LANES));
-    float* y = p->y + token * p->outputs + (block + b) * LANES;
-    for (int t = 0; t < tokens; t++, y += p->outputs)
-      _mm512_storeu_ps(y, _mm512_mul_ps(values[t], scale));
+    const int64_t first = (block + b) * LANES;
+    const __mmask16 live = first_lanes(p->outputs - first);
+    for (int t = 0; t < tokens; t++) {
+      float* y = p->y + p->order[token + t] * p->outputs + first;
+      _mm512_mask_storeu_ps(y, live, _mm512_mul_ps(values[t], scale));
+    }
   }
 }
 
@@ -222,7 +225,14 @@ static void add_chunk(const Product* p, const Chunk* c, Decoded* decoded, int64_
     t.stored = DECODED_LINES * LANES;
   }
   if (p->codes != NULL) add_groups(p, c, decoded, t, row, rows);
+  else if (p->kind == BF16) add_bf16[rows][c->blocks](&t);
   else add_tile[p->kind == FP8 && c->lines == decoded->lines ? F32 : p->kind][rows][c->blocks](&t);
+}
+
+static void clear_idle(const Product* p, int64_t block, int blocks) {
+  const int64_t first = block * LANES, count = least(blocks * LANES, p->outputs - first);
+  for (int64_t i = p->tokens; i < p->tokens + p->idle; i++)
+    memset(p->y + p->order[i] * p->outputs + first, 0, (size_t)count * sizeof(float));
 }
 
 /* All steps of up to PART_TILES tiles and item_blocks blocks. Each tile also fetches its share of
@@ -233,37 +243,30 @@ static void product_item(const void* data, int64_t item) {
   __m512i sums[PART_TILES][TILE_ROWS * TILE_BLOCKS];
   Decoded decoded;
   const int64_t first = item / p->columns * PART_TILES, end = least(first + PART_TILES, p->tiles);
-  const int64_t block = item % p->columns * p->item_blocks, left = p->outputs / LANES - block;
+  const int64_t block = item % p->columns * p->item_blocks, left = p->blocks - block;
   const int blocks = (int)least(left, p->item_blocks);
-  const int plain = p->kind == INT8 || p->kind == F32;
   const int64_t bytes = p->kind == FP8 ? LANES : LINE, own = p->steps * bytes;
-  int64_t busy = 0;
-  for (int64_t tile = first; tile < end; tile++) busy += !p->empty[tile];
+  if (first == 0) clear_idle(p, block, blocks);
   for (int64_t step = 0; step < p->steps; step += p->chunk) {
     const int last = p->steps - step <= p->chunk;
     Chunk c = {block, step, last ? p->steps - step : p->chunk, blocks,
                p->w + block * own + step * bytes, own, NULL, 0};
     c.ahead = last ? p->w + (block + blocks) * own : c.lines + p->chunk * bytes;
     /* nothing behind the last blocks */
-    if (plain && !(last && left < 2 * blocks)) c.every = busy;
-    if (p->codes != NULL && busy > 0) {
+    if (streams(p) && !(last && left < 2 * blocks)) c.every = end - first;
+    if (p->codes != NULL) {
       c.lines = decoded.lines;
       c.stride = DECODED_LINES * LINE;
       decode_chunk(p, &c, &decoded);
     }
-    int64_t done = 0;
     for (int64_t tile = first; tile < end; tile++) {
       const int64_t row = tile * TILE_ROWS;
       __m512i* own_sums = sums[tile - first];
-      if (!p->empty[tile]) {
-        add_chunk(p, &c, &decoded, tile, own_sums, done++ == 0 && busy > 1);
-        if (c.every > 0) c.ahead += (c.steps + c.every - 1) / c.every * LINE;
-        if (p->kind == FP8 && busy > 1) {
-          c.lines = decoded.lines;
-          c.stride = DECODED_LINES * LINE;
-        }
-      } else if (step == 0) {
-        memset(own_sums, 0, sizeof(sums[0]));
+      add_chunk(p, &c, &decoded, tile, own_sums, tile == first && end - first > 1);
+      if (c.every > 0) c.ahead += (c.steps + c.every - 1) / c.every * LINE;
+      if (p->kind == FP8 && end - first > 1) {
+        c.lines = decoded.lines;
+        c.stride = DECODED_LINES * LINE;
       }
       if (last) finish(p, own_sums, row, block, (int)rows_of(p, tile), blocks);
     }
@@ -272,34 +275,59 @@ static void product_item(const void* data, int64_t item) {
 
 /* ---- XLA ---- */
 
-/* A job with the product and the memory for its units. */
+/* The parts of the scratch memory, for rows that are all live. Returns whether it is of the size that
+ * they need. */
+static int lay_out(Product* p) {
+  const int64_t rows = p->terms * p->tokens, each = round_up(rows * 4);
+  const int64_t excess = round_up(rows * p->groups * 4), units = round_up(rows * p->steps * 4);
+  p->step = (float*)p->scratch;
+  p->excess = (int32_t*)(p->scratch + each);
+  p->units = (int32_t*)(p->scratch + each + excess);
+  p->order = (int32_t*)(p->scratch + each + excess + units);
+  return p->scratch_bytes == each + excess + units + round_up(p->tokens * 4);
+}
+
+static int is_zero(const float* x, int64_t count) {
+  const __m512i size = _mm512_set1_epi32(0x7fffffff); /* zeros of either sign */
+  for (int64_t i = 0; i < count; i += LANES)
+    if (_mm512_test_epi32_mask(_mm512_maskz_loadu_epi32(first_lanes(count - i), x + i), size)) return 0;
+  return 1;
+}
+
+/* Sets `order`, and tells tokens from idle ones. */
+static void order_rows(Product* p) {
+  const int64_t all = p->tokens;
+  p->tokens = p->idle = 0;
+  for (int64_t i = 0; i < all; i++)
+    if (is_zero(p->x + i * p->inputs, p->inputs)) p->order[all - ++p->idle] = (int32_t)i;
+    else p->order[p->tokens++] = (int32_t)i;
+}
+
 static Job* product_job(const XLA_FFI_CallFrame* frame, Product p) {
-  const int64_t parts = (p.tiles + PART_TILES - 1) / PART_TILES, blocks = p.outputs / LANES;
+  const int64_t parts = (p.tiles + PART_TILES - 1) / PART_TILES, blocks = p.blocks;
   const int64_t threads = count_threads(frame);
   p.item_blocks = TILE_BLOCKS;
   while (p.item_blocks > 1 && parts * blocks < p.item_blocks * threads) p.item_blocks--;
   p.columns = (blocks + p.item_blocks - 1) / p.item_blocks;
   const Task task = {prepare_tile, product_item, p.tiles, parts * p.columns};
-  const int64_t head = round_up(sizeof(p)), each = round_up(p.rows * 4);
-  const int64_t excess = round_up(p.rows * p.groups * 4), units = round_up(p.rows * p.steps * 4);
-  Job* job = new_job(frame, task, head + each + excess + units + p.tiles);
-  if (job == NULL) return NULL;
-  char* memory = data_of(job);
-  p.step = (float*)(memory + head);
-  p.excess = (int32_t*)(memory + head + each);
-  p.units = (int32_t*)(memory + head + each + excess);
-  p.empty = (uint8_t*)(memory + head + each + excess + units);
-  memcpy(memory, &p, sizeof(p));
+  Job* job = new_job(frame, task, sizeof(p));
+  if (job != NULL) memcpy(data_of(job), &p, sizeof(p));
   return job;
 }
 
 XLA_FFI_Error* run_product(const XLA_FFI_CallFrame* frame, Product p) {
   if (p.tokens == 0 || p.outputs == 0) return NULL;
+  p.steps = p.kind == F32 || p.kind == FP8 ? p.inputs : p.inputs / (p.kind == BF16 ? 2 : 4);
+  p.groups = p.codes == NULL ? 1 : p.codes->groups;
+  if (!lay_out(&p)) return fail(frame, "a CPU product: the scratch memory is of another size");
+  order_rows(&p);
+  if (p.tokens == 0) {
+    memset(p.y, 0, (size_t)(p.idle * p.outputs) * sizeof(float));
+    return NULL;
+  }
   p.rows = p.terms * p.tokens;
   p.tiles = (p.rows + TILE_ROWS - 1) / TILE_ROWS;
-  p.steps = p.kind == F32 || p.kind == FP8 ? p.inputs : p.inputs / 4;
-  p.groups = p.codes == NULL ? 1 : p.codes->groups;
-  p.chunk = p.kind == INT8 || p.kind == F32 ? CHUNK_STEPS : DECODED_LINES;
+  p.chunk = streams(&p) ? CHUNK_STEPS : DECODED_LINES;
   if (p.kind == NF4) p.chunk /= 2; /* two lines a step */
   Job* job = product_job(frame, p);
   if (job == NULL) return fail(frame, "a CPU product: out of host memory");
@@ -308,14 +336,19 @@ XLA_FFI_Error* run_product(const XLA_FFI_CallFrame* frame, Product p) {
 }
 
 int read_product(const XLA_FFI_CallFrame* frame, int64_t arguments, Product* p) {
-  if (frame->args.size != arguments || frame->rets.size != 1) return 0;
+  if (frame->args.size != arguments || frame->rets.size != 2) return 0;
   const XLA_FFI_Buffer *x = frame->args.args[0], *y = frame->rets.rets[0];
+  const XLA_FFI_Buffer* scratch = frame->rets.rets[1];
   const XLA_FFI_Buffer* w = frame->args.args[1];
   if (!is_array(x, XLA_FFI_DataType_F32, 2) || !is_array(y, XLA_FFI_DataType_F32, 2) ||
-      x->dims[0] != y->dims[0] || w->rank < 1 || w->dims[0] * LANES != y->dims[1])
+      !is_array(scratch, XLA_FFI_DataType_U8, 1) || x->dims[0] != y->dims[0] || w->rank < 1 ||
+      w->dims[0] != (y->dims[1] + LANES - 1) / LANES)
     return 0;
-  *p = (Product){.kind = INT8, .terms = 1, .factor = 1.0f, .x = x->data, .w = w->data, .y = y->data, .tokens = x->dims[0], .inputs = x->dims[1],
-                 .outputs = y->dims[1]};
+  *p = (Product){.kind = INT8, .terms = 1, .factor = 1.0f,
+                 .x = x->data, .w = w->data, .y = y->data,
+                 .scratch = scratch->data, .scratch_bytes = scratch->dims[0],
+                 .tokens = x->dims[0], .inputs = x->dims[1], .outputs = y->dims[1],
+                 .blocks = w->dims[0]};
   return 1;
 }
 
@@ -333,8 +366,8 @@ int read_int8(const XLA_FFI_CallFrame* frame, Product* p) {
   if (!read_product(frame, 3, p)) return 0;
   p->scale = ((const XLA_FFI_Buffer*)frame->args.args[2])->data;
   return holds(frame, 1, XLA_FFI_DataType_U8, 4,
-               (int64_t[]){p->outputs / LANES, p->inputs / 4, LANES, 4}) &&
-         holds(frame, 2, XLA_FFI_DataType_F32, 1, (int64_t[]){p->outputs}) && p->inputs % 4 == 0;
+               (int64_t[]){p->blocks, p->inputs / 4, LANES, 4}) &&
+         holds(frame, 2, XLA_FFI_DataType_F32, 1, (int64_t[]){p->blocks * LANES}) && p->inputs % 4 == 0;
 }
 
 XLA_FFI_Error* loadstone_int8_product(XLA_FFI_CallFrame* frame) {
@@ -356,7 +389,7 @@ XLA_FFI_Error* loadstone_f32_product(XLA_FFI_CallFrame* frame) {
   if (!executes(frame)) return NULL;
   if (!read_product(frame, 2, &p) ||
       !holds(frame, 1, XLA_FFI_DataType_F32, 3,
-             (int64_t[]){p.outputs / LANES, p.inputs, LANES}))
+             (int64_t[]){p.blocks, p.inputs, LANES}))
     return misfit(frame);
   p.kind = F32;
   return run_product(frame, p);

@@ -11,7 +11,7 @@
 #define LARGEST_FLOOR 1e-30f /* keeps 127 / largest finite */
 
 /* How a line is stored and multiplied. */
-typedef enum { INT8, F32, INT4, NF4, FP8, KINDS } Kind;
+typedef enum { INT8, F32, BF16, INT4, NF4, FP8, KINDS } Kind;
 
 typedef struct Product Product;
 
@@ -43,9 +43,12 @@ struct Product {
   float factor;           /* of all scales */
   const uint8_t* w;
   float* y;
-  int64_t tokens, inputs, outputs;
+  int64_t tokens, inputs, outputs; /* tokens: rows of x; later those that are not zero */
+  int64_t blocks;                  /* of 16 outputs; the last may have more of them than y */
   const Codes* codes;       /* INT4 and NF4 */
   const Outliers* outliers; /* NULL: none */
+  char* scratch;            /* memory that XLA knows of, as `cpu.py` counts it */
+  int64_t scratch_bytes;
   /* `run_product` fills in the rest. */
   int64_t rows, tiles, steps; /* rows and tiles of units, steps of a line sequence */
   int64_t chunk;              /* steps at a time */
@@ -55,7 +58,8 @@ struct Product {
   int32_t* units;
   float* step;     /* [rows]: what one int8 of the row is worth */
   int32_t* excess; /* [rows, groups]: what unsigned weights have too much, negative */
-  uint8_t* empty;  /* [tiles]: all of x is zero there, as for the idle slots of a batch */
+  int32_t* order;  /* rows of x: first `tokens` that are in tiles, then `idle` zero ones */
+  int64_t idle;
 };
 
 /* Some steps of up to TILE_ROWS rows of units and TILE_BLOCKS blocks of outputs. */
@@ -66,7 +70,7 @@ typedef struct {
   int64_t steps;
   int fresh;     /* sums are not set yet and begin at zero */
   __m512i* sums; /* [rows][TILE_BLOCKS]; float32 but for INT8 */
-  /* INT8 and F32: lines to fetch for later, laid out alike, one step in `every` steps; 0: none. */
+  /* INT8, F32 and BF16: lines to fetch for later, laid out alike, one step in `every` steps; 0: none. */
   const uint8_t* ahead;
   int64_t every;
   /* FP8: where the lines go as float32, laid out as `[blocks][stored]`, or NULL. */
@@ -81,6 +85,19 @@ typedef struct {
 /* cpu_tiles.c: by kind, rows and blocks; int8 in two terms has even rows alone. */
 typedef void (*AddTile)(const Tile*);
 extern const AddTile add_tile[KINDS][TILE_ROWS + 1][TILE_BLOCKS + 1];
+
+/* cpu_bf16.c: the same for BF16, by rows and blocks. */
+extern const AddTile add_bf16[TILE_ROWS + 1][TILE_BLOCKS + 1];
+
+/* cpu_bf16.c: `rows` of the rows in tiles, from `row` on, to units. */
+void prepare_bf16(const Product* p, int64_t row, int64_t rows, int32_t* units, Self* self);
+
+/* Fetches the next of the lines that `aim` in cpu_products.c chose. */
+static inline void fetch_line(Self* self) {
+  if (self->fetch >= self->fetch_end) return;
+  _mm_prefetch(self->fetch, _MM_HINT_T1);
+  self->fetch += LINE;
+}
 
 /* cpu_codes.c: `count` steps of codes of a block as lines, of which a step of NF4 has two. */
 void decode(const Product* p, int64_t block, int64_t step, int64_t count, uint8_t* lines);
@@ -97,8 +114,8 @@ void add_outliers(const Product* p, int64_t token, int tokens, int64_t block, __
 /* y of a product whose first part is filled in. */
 XLA_FFI_Error* run_product(const XLA_FFI_CallFrame* frame, Product p);
 
-/* x, w and y of a call with so many arguments, as of a product of one int8 term. Returns whether
- * they are what every product has. */
+/* x, w, y and scratch of a call with so many arguments, as of a product of one int8 term. Returns
+ * whether they are what every product has. */
 int read_product(const XLA_FFI_CallFrame* frame, int64_t arguments, Product* p);
 
 /* The same with the int8 weight and its scale. */

@@ -62,8 +62,8 @@ class PackedDense:
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:
         """The kernel's product over the flattened rows of `x`."""
-        y = cpu.f32_product(kernel_rows(x), self.packed)
-        return unflatten(y[:, : math.prod(self.out)], x, self.out)
+        y = cpu.f32_product(kernel_rows(x), self.packed, math.prod(self.out))
+        return unflatten(y, x, self.out)
 
 
 @dataclass(frozen=True)

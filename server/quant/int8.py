@@ -84,8 +84,8 @@ class PackedInt8:
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "..."]:
         """The kernel's product over the flattened rows of `x`."""
-        y = cpu.int8_product(kernel_rows(x), self.packed, self.scale)
-        return unflatten(y[:, : math.prod(self.out)], x, self.out)
+        y = cpu.int8_product(kernel_rows(x), self.packed, self.scale, math.prod(self.out))
+        return unflatten(y, x, self.out)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ class Scheme:
     """How the matrices of the layers are stored.
 
     code_bits: of one weight. block: inputs that share a scale, None where a whole output channel
-    does or nothing is scaled. scale_bits: of one scale. group: scales that share a float32 constant
-    of their own, where scales are quantized too. head: the scheme that the output head takes. text:
-    one line for people.
+    does or nothing is scaled. scale_bits: of one scale, 0 where nothing is scaled. group: scales
+    that share a float32 constant of their own, where scales are quantized too. head: the scheme
+    that the output head takes. products: the type of what is multiplied, None for the compute type.
+    text: one line for people.
     """
 
     name: str
@@ -20,14 +21,18 @@ class Scheme:
     scale_bits: int = 32
     group: int | None = None
     head: str = "int8"
+    products: str | None = None
+
+    @property
+    def quantized(self) -> bool:
+        """Whether weights are codes with scales, not floating-point numbers as they are."""
+        return self.scale_bits > 0
 
     def bytes(self, outputs: int, inputs: int) -> int:
         """What a matrix of this many outputs and inputs takes, rounded up to whole blocks.
 
         `none` counts 16 bits, as accelerators compute; CPUs compute and store 32.
         """
-        if self.name == "none":
-            return outputs * inputs * self.code_bits // 8
         scales = outputs
         if self.block is not None:
             scales *= -(-inputs // self.block)
@@ -39,10 +44,25 @@ class Scheme:
 
 
 _ALL = (
-    Scheme("none", 16, "as computed: bfloat16, on CPUs float32", head="none"),
+    Scheme("none", 16, "as computed: bfloat16, on CPUs float32", scale_bits=0, head="none"),
+    Scheme(
+        "bf16",
+        16,
+        "bfloat16 weights; in products activations are rounded to bfloat16, sums in float32",
+        scale_bits=0,
+        head="bf16",
+        products="bf16",
+    ),
     Scheme("int8", 8, "int8 weights, a scale per output channel; exact activations"),
-    Scheme("int8-dynamic", 8, "int8 weights and int8 activations, a scale per row"),
-    Scheme("int8-decomp", 8, "LLM.int8(): int8-dynamic, but activations from 6.0 up stay exact"),
+    Scheme(
+        "int8-dynamic", 8, "int8 weights and int8 activations, a scale per row", products="int8"
+    ),
+    Scheme(
+        "int8-decomp",
+        8,
+        "LLM.int8(): int8-dynamic, but activations from 6.0 up stay exact",
+        products="int8",
+    ),
     Scheme("nf4", 4, "4-bit NormalFloat, a float32 scale for 64 weights", block=64),
     Scheme(
         "nf4-dq",

@@ -56,6 +56,32 @@ def test_a_good_start_takes_few_compiles() -> None:
     assert found.slots == 128 and len(found.asked) <= 3
 
 
+@given(
+    known=st.integers(1, 300),
+    start=st.integers(0, 400),
+    fixed=st.integers(0, LIMIT),
+    step=st.sampled_from([1, 8, 64]),
+)
+def test_an_answer_that_is_known_costs_nothing(
+    known: int, start: int, fixed: int, step: int
+) -> None:
+    each = 100 << 20
+    answer = answering(fixed, each)
+    new: list[int] = []
+
+    def ask(slots: int) -> Answer:
+        new.append(slots)
+        return answer(slots)
+
+    found = largest(ask, lambda one: one.fits, start, step, 60, {known: answer(known)})
+    most = (LIMIT - fixed) // each
+    expected = max(most // step * step, known if known <= most else 0)
+    # Between a known batch that is no multiple and the next one there is nothing to try.
+    assert found.exact and found.slots in (expected, most // step * step)
+    assert known not in new and len(set(new)) == len(new)
+    assert set(found.asked) == {known, *new}
+
+
 def test_stops_when_it_has_asked_enough() -> None:
     found = largest(answering(0, 1 << 20, says=False), lambda one: one.fits, 8, 8, 3)
     assert len(found.asked) == 3 and not found.exact and found.slots == max(found.asked)

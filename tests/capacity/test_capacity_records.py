@@ -13,7 +13,7 @@ from capacity.__main__ import BAD_INPUT, OK, main
 from capacity.calibration.fit import fit
 from capacity.hardware.chips import known_chips
 from capacity.records.own import FORWARD, RATED, SERVED, STEP, OwnRun, observations
-from capacity.records.places import Places
+from capacity.records.places import Places, host_of
 from capacity.records.read import Given, Reader
 from capacity.sanity.finding import ABOVE_ROOFLINE, CANNOT_FIT
 from capacity.sanity.own import findings_of
@@ -173,6 +173,19 @@ def test_passes_in_process(tmp_path: Path) -> None:
     write_passes(tmp_path, PASS, task="forward", new_tokens=16)
     ((run,), _) = reader().read([tmp_path])
     assert run.runtime_ms == 12.5
+
+
+def test_bf16_is_a_scheme_of_ours_and_the_compute_type_of_others(tmp_path: Path) -> None:
+    """On a CPU; its rate is known where the record says that it has the instruction."""
+    on_cpu = {**PASS, "facts": {"device": "cpu", "devices": 1}}
+    ours, theirs = ({**on_cpu, "engine": name} for name in ("loadstone", "transformers"))
+    cells = [{**ours, "kind": "bf16"}, {**theirs, "kind": "bfloat16"}]
+    path = write_passes(tmp_path, *cells, task="loss")
+    first, second = reader().read([path])[0]
+    assert (first.setting.weights, first.setting.compute) == ("bf16", "fp32")
+    assert (second.setting.weights, second.setting.compute) == ("none", "bf16")
+    for known, rate in ((True, 2 * MACHINE["peak_tflops"]), (False, None)):
+        assert host_of({**MACHINE, "avx512_bf16": known}).get("bf16_tops") == rate
 
 
 def test_a_runs_own_models_and_repeats(tmp_path: Path) -> None:

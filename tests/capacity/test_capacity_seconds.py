@@ -73,6 +73,29 @@ def test_cpus_multiply_quantized_weights_in_int8() -> None:
     assert times["int8"] == pytest.approx(2 * times["int8-dynamic"], rel=0.3)
 
 
+def test_cpus_multiply_bfloat16_at_their_rate_for_it() -> None:
+    """And read half; where there is no such rate, at that of float32."""
+    base = setting(where="h100", slots=512)
+    fast = {**cpu().figures, "bf16_tops": Figure(0.4, "test", "2026")}
+    seconds = {}
+    for name, figures in (("with", fast), ("without", cpu().figures)):
+        for scheme in ("none", "bf16"):
+            chip = Slice(replace(cpu(), figures=figures), 1)
+            on = replace(base, slice=chip, compute="fp32", weights=scheme)
+            seconds[name, scheme] = step_time(decode_work(on, 512, 512.0), chip, IDEAL)
+    plain = seconds["with", "none"]
+    assert seconds["with", "bf16"].compute == pytest.approx(plain.compute / 2, rel=0.01)
+    assert seconds["with", "bf16"].memory < 0.6 * plain.memory
+    assert seconds["without", "bf16"].compute == pytest.approx(plain.compute)
+
+
+def test_accelerators_compute_in_bfloat16_anyway() -> None:
+    base = setting(where="h100", slots=64)
+    same = replace(base, weights="bf16")
+    work, other = decode_work(base, 64, 4000.0), decode_work(same, 64, 4000.0)
+    assert work == other
+
+
 @settings(max_examples=40)
 @given(shares, shares, shares, st.floats(0, 1e-2), st.floats(1, 5))
 def test_no_efficiency_beats_the_ideal(

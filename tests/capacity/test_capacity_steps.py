@@ -1,6 +1,7 @@
 """Dispatches told from when tokens came: of runs whose dispatches are known."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from capacity.records.steps import read_dispatches, step_observations, step_prio
 from capacity.simulation.step_model import StepModel, step_model
 from capacity.timing.efficiency import Efficiency
 from capacity.timing.profiles import LOADSTONE
+from capacity.work.setting import Setting
 from client.errors import UsageError
 
 DECODE = Efficiency(0.6, 0.8, 0.5, 0.8, 0.4, 0.5, 2e-3, 0.0, 5e-5, overlap=2.0)
@@ -20,7 +22,7 @@ PREFILL = Efficiency(0.6, 0.8, 0.5, 0.8, 0.2, 0.5, 4e-3, 0.0, 5e-5, 1e-3, overla
 BASE = setting(where="h100", slots=16, chunk=256)
 
 
-def write_rows(path: Path, streams: int, seed: int) -> None:
+def write_rows(path: Path, streams: int, seed: int, base: Setting = BASE) -> None:
     """A closed loop of so many streams on a server of known efficiencies, as a client saw it."""
     random = np.random.default_rng(seed)
     asked, free = [], [0.0] * streams
@@ -28,7 +30,7 @@ def write_rows(path: Path, streams: int, seed: int) -> None:
         prompt, answer = int(random.integers(8, 250)), int(random.integers(5, 60))
         asked.append((free[0], prompt, answer))
         free = sorted([*free[1:], free[0] + 0.02 * answer])
-    model = StepModel(BASE, DECODE, PREFILL)
+    model = StepModel(base, DECODE, PREFILL)
     plain = PlainReplica(model, model.prefills, 1, 1)
     asked.sort()
     plain.run(asked)
@@ -77,6 +79,21 @@ def test_a_fit_to_them_predicts_steps_that_it_has_not_seen(tmp_path: Path) -> No
         assert fitted.step(active, active * each) == pytest.approx(wanted, rel=0.03)
     for chunks in ([(0, 20)], [(0, 100), (0, 90)], [(0, 250)]):
         assert fitted.read(chunks) == pytest.approx(truth.read(chunks), rel=0.08)
+
+
+def test_an_observation_is_predicted_as_the_mean_of_what_it_averages(tmp_path: Path) -> None:
+    """Where idle rows are skipped, dispatches of one size take what their own prompts take."""
+    rows, cpu = tmp_path / "rows.jsonl", replace(BASE.slice.chip, kind="cpu")
+    base = replace(BASE, slice=replace(BASE.slice, chip=cpu))
+    assert base.skips_idle
+    write_rows(rows, 24, 3, base)
+    found = [
+        (each, DECODE if ", decode, " in each.name else PREFILL)
+        for each in step_observations("run", base, read_dispatches(rows, base.chunk))
+    ]
+    assert sum(efficiency is PREFILL for _, efficiency in found) >= 2
+    for each, efficiency in found:
+        assert each.predict(efficiency) == pytest.approx(each.measured, rel=0.02)
 
 
 def test_a_prompt_of_several_chunks_hides_what_was_dispatched_meanwhile(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_bad_options_are_named_before_anything_starts(arguments, message, capsys
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--quantize", "int9"], "--quantize: none, int8, int8-dynamic,"),
+        (["--quantize", "int9"], "--quantize: none, bf16, int8, int8-dynamic,"),
         (["--attention", "slow"], "--attention: flash, reference; got 'slow'"),
         (["--models", "bloom-9t"], "'bloom-9t' is neither a known name nor a folder"),
         (["--against", "/no/such.json"], "--against: cannot read /no/such.json: No such file"),

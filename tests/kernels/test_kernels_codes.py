@@ -104,6 +104,15 @@ WEIGHTS = {
     if block == 64 or shape == (112, 200)
 }
 
+CODES = np.random.default_rng(7).integers(-127, 128, (112, 200)).astype(np.int8)
+SCALE = np.linspace(0.01, 0.02, 112, dtype=np.float32)
+PLAIN: dict[str, Callable] = {
+    "int8": jax.jit(lambda x: cpu.int8_product(x, cpu.pack_int8(CODES), SCALE)),
+    "dynamic": jax.jit(lambda x: cpu.dynamic_product(x, cpu.pack_int8(CODES), SCALE)),
+    "decomp": jax.jit(lambda x: cpu.decomp_product(x, cpu.pack_int8(CODES), SCALE, 6.0)),
+    "f32": jax.jit(lambda x: cpu.f32_product(x, cpu.pack_f32(CODES.astype(np.float32)))),
+}
+
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(list(WEIGHTS)), st.integers(1, 40), st.integers(0, 2**32 - 1))
@@ -129,6 +138,20 @@ def test_idle_rows_are_zero_beside_others(kind: str) -> None:
     weight.check(x)
     y = np.asarray(weight.call(x))
     assert not y[:17].any() and not y[19:].any() and y[17:19].any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["nf4", "dq", "int4", "fp8", "int8", "dynamic", "decomp", "f32"]),
+    st.lists(st.booleans(), min_size=21, max_size=21),
+)
+def test_idle_rows_change_nothing_for_the_others(kind: str, idle: list[bool]) -> None:
+    """Wherever they stand: a row's arithmetic is its own, to the bit."""
+    x = np.random.default_rng(6).standard_normal((21, 200)).astype(np.float32)
+    x[:, [3, 150]] = 9.0, -7.0  # outliers of every row, so the same whoever is idle
+    call = WEIGHTS[kind, (112, 200), 64].call if (kind, (112, 200), 64) in WEIGHTS else PLAIN[kind]
+    full, y = np.asarray(call(x)), np.asarray(call(np.where(np.array(idle)[:, None], -0.0, x)))
+    assert np.array_equal(y, np.where(np.array(idle)[:, None], 0.0, full).astype(np.float32))
 
 
 @pytest.mark.parametrize("kind", ["nf4", "dq", "int4", "fp8", "dynamic", "decomp"])

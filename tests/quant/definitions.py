@@ -9,13 +9,15 @@ from statistics import NormalDist
 
 import numpy as np
 
-SCHEMES = ("none", "int8", "int8-dynamic", "int8-decomp", "nf4", "nf4-dq", "int4", "fp8")
+SCHEMES = ("none", "bf16", "int8", "int8-dynamic", "int8-decomp", "nf4", "nf4-dq", "int4", "fp8")
 OUTLIER = 6.0
 
 
 def product(scheme: str, x: np.ndarray, w: np.ndarray) -> np.ndarray:
     """x [M, in] against w [N, in] as the scheme stores and rounds them."""
     kept = stored(scheme, w)
+    if scheme == "bf16":
+        return nearest_bf16(x) @ kept.T
     if scheme == "int8-dynamic":
         return rounded_rows(x) @ kept.T
     if scheme == "int8-decomp":
@@ -30,7 +32,17 @@ def stored(scheme: str, w: np.ndarray) -> np.ndarray:
     """What is left of w, float64."""
     if scheme == "none":
         return w.astype(np.float64)
+    if scheme == "bf16":
+        return nearest_bf16(w)
     return np.stack([_stored_row(scheme, row) for row in w]) if scheme != "nf4-dq" else _dq(w)
+
+
+def nearest_bf16(x: np.ndarray) -> np.ndarray:
+    """float32 cut to its first 16 bits, float64: to nearest, ties to the even one. Not for NaN."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32).astype(np.uint64)
+    upper, rest = bits >> 16, bits & 0xFFFF
+    upper += (rest > 0x8000) | ((rest == 0x8000) & (upper % 2 == 1))
+    return (upper << 16).astype(np.uint32).view(np.float32).astype(np.float64)
 
 
 def rounded_rows(x: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ FORMS: dict[str, Form] = {
     **{f"{name} plain": form for name, form in PLAIN_CPU.items()},
     **{f"{name} kernel": form for name, form in KERNEL.items()},
     "none accelerator": PLAIN["none"],
+    "bf16 accelerator": PLAIN["bf16"],
     "int8 accelerator": PLAIN["int8"],
 }
 EACH_FORM = pytest.mark.parametrize("name", FORMS)
@@ -35,6 +36,8 @@ def kernel(request: pytest.FixtureRequest) -> None:
     name = getattr(request.node, "callspec", None) and request.node.callspec.params.get("name")
     if name and "kernel" in name and (reason := build.load(CACHE)):
         pytest.skip(f"no CPU kernel: {reason}")
+    if name == "bf16 kernel" and (reason := build.lacks_bf16()):
+        pytest.skip(f"no CPU kernel for it: {reason}")
 
 
 def bound(name: str, x: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -43,6 +46,8 @@ def bound(name: str, x: np.ndarray, w: np.ndarray) -> np.ndarray:
     rounding = FLOAT32
     if kind == "accelerator" and scheme == "none":
         rounding += BFLOAT16  # of the weights
+    if kind == "accelerator" and scheme == "bf16":
+        rounding += BFLOAT16  # not of x, which is bfloat16 there already
     two_terms = (scheme == "int8" and kind != "accelerator") or name in (
         "nf4 kernel",
         "nf4-dq kernel",
@@ -158,7 +163,7 @@ def test_what_is_stored_is_what_the_scheme_says(scheme: str) -> None:
             held = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(table[scheme].pack(w)))
             assert held == SCHEMES[scheme].bytes(count, inputs)
     bits = 8 * held / (count * inputs)
-    expected = {"nf4": 4.5, "nf4-dq": 4 + 8 / 64 + 32 / (64 * 256), "int4": 4.25}
+    expected = {"bf16": 16, "nf4": 4.5, "nf4-dq": 4 + 8 / 64 + 32 / (64 * 256), "int4": 4.25}
     assert bits == pytest.approx(expected.get(scheme, 8 + 32 / 4096), abs=3e-4)
 
 

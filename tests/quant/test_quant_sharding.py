@@ -85,7 +85,7 @@ def test_every_scheme_serves_a_decoder(scheme: str, grid: list[tuple[int, str]])
 @EACH_SCHEME
 def test_a_decoder_computes_with_what_is_stored(scheme: str) -> None:
     """Against the plain model over the stored weights; but for schemes that round activations."""
-    if scheme in ("int8-dynamic", "int8-decomp"):
+    if scheme in ("bf16", "int8-dynamic", "int8-decomp"):
         pytest.skip("activations are rounded: compared product by product in test_quant_forms")
     tokens = [3, 77, 21, 9, 100, 5, 64]
     served = model()(scheme, 1, "model")

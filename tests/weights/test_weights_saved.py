@@ -59,7 +59,7 @@ def bits(parameters: Parameters) -> list[bytes]:
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(parameters)]
 
 
-@pytest.mark.parametrize("weights", ["int8", "nf4-dq", "fp8"])
+@pytest.mark.parametrize("weights", ["bf16", "int8", "nf4-dq", "fp8"])
 @pytest.mark.parametrize("devices", [1, 2])
 def test_the_second_start_has_the_weights_of_the_first(
     start: Start, tmp_path: Path, weights: str, devices: int
