@@ -4,9 +4,9 @@
 
 ASK is JSON (`Ask`). Each line of the output is JSON: a stage that was reached, the bytes that the
 process has by both counts of `memory_limit`, resident bytes now, and on a GPU what the runtime says
-that the device holds. Everything is as in a server's first start, for which nothing is compiled yet;
-then every size of prefill and decode runs over whole spans, every slot sampling with all limits.
-Zeros of the cache are written when it is made, so none of it is memory that is only promised.
+that the device holds. Everything is as in a server's first start, for which nothing is compiled
+yet; then every size of prefill and decode runs over whole spans, every slot sampling with all
+limits. Zeros of the cache are written when it is made: none of it is memory that is only promised.
 """
 
 import json

@@ -15,7 +15,6 @@ from benchmarks.memory_trial import BASE, Ask
 from client.results.files import write_whole
 
 FORMAT = "loadstone-memory-trial-1"
-_BASE_SECONDS = 600.0
 
 
 class TrialError(RuntimeError):
@@ -53,7 +52,7 @@ class Trials:
 
     def run(self, setting: Setting, limit: Limit | None, batch: int) -> None:
         """Keeps how it ended. TrialError where that says nothing about memory."""
-        ended = self._run(setting, limit, batch)
+        ended = self.start(self._ask(setting, batch), limit)
         peak = self._peak(ended)
         name = f"{setting.name} batch {batch}"
         within = f"{limit.size / GIB:.2f} GiB" if limit else "the device's memory"
@@ -74,13 +73,14 @@ class Trials:
         path = self.folder / f"{self._stem(setting, limit)}-{batch}.json"
         write_whole(path, json.dumps(record, indent=1))
 
+    def start(self, ask: Ask, limit: Limit | None) -> Ended:
+        """A process of its own, to its end."""
+        command = [sys.executable, "-m", "benchmarks.memory_trial", json.dumps(asdict(ask))]
+        return run_limited(command, limit, self.seconds)
+
     def base(self) -> Ended:
         """Of a process without an engine."""
-        ask = Ask("", "none", "none", 1, 0, self.device, self.cache_dir)
-        return run_limited(_command(ask), None, _BASE_SECONDS)
-
-    def _run(self, setting: Setting, limit: Limit | None, batch: int) -> Ended:
-        return run_limited(_command(self._ask(setting, batch)), limit, self.seconds)
+        return self.start(Ask("", "none", "none", 1, 0, self.device, self.cache_dir), None)
 
     def _ask(self, setting: Setting, batch: int) -> Ask:
         return Ask(
@@ -111,10 +111,6 @@ def measure_base(trials: Trials) -> Base:
     if trials.kind is None:
         return Base(found[0]["bytes_in_use"], found[0]["bytes_limit"])
     return Base(sorted(stage[trials.kind] for stage in found)[1], 0)
-
-
-def _command(ask: Ask) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.memory_trial", json.dumps(asdict(ask))]
 
 
 def _stages(ended: Ended) -> list[dict[str, Any]]:

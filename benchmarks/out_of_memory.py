@@ -7,9 +7,9 @@
 *Predicted* is what `python -m capacity fit` says of a chip with that much memory, less what a
 process takes that has imported everything and made one array. *Measured*: engines are started with
 more and more slots, each in a process that may have no more than the limit
-(`benchmarks/memory_limit.py`), and made to work in all of them (`benchmarks/memory_trial.py`), until
-the largest batch that ends well and one that does not are next to each other. On a GPU the limit is
-the device's own memory, and the end is its refusal (RESOURCE_EXHAUSTED).
+(`benchmarks/memory_limit.py`), and made to work in all of them (`benchmarks/memory_trial.py`),
+until the largest batch that ends well and one that does not are next to each other. On a GPU the
+limit is the device's own memory, and the end is its refusal (RESOURCE_EXHAUSTED).
 
 Each trial that has ended is kept in the folder and not run again; an interrupt loses only the one
 under way.
@@ -25,7 +25,7 @@ from pathlib import Path
 from benchmarks.largest_search import known, next_batch
 from benchmarks.machine import describe_machine
 from benchmarks.memory_limit import GIB, LIMITS, Limit
-from benchmarks.memory_prediction import Chip, Prediction, predict
+from benchmarks.memory_prediction import Chip, Prediction, planned_bytes, predict
 from benchmarks.memory_setting import DEFAULTS, Setting, read_settings
 from benchmarks.memory_trials import Base, TrialError, Trials, measure_base
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sizes = [math.floor(size * GIB) for size in options.limits] if kind else [base.limit]
         for setting in options.settings:
             for size in sizes:
-                cells.append(_measure(trials, base, setting, size, options.resolution))
+                cells.append(measure(trials, base, setting, size, options.resolution))
                 _say(_line(cells[-1]))
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from here")
@@ -75,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status or int(any(cell.problem for cell in cells))
 
 
-def _measure(trials: Trials, base: Base, setting: Setting, size: int, resolution: float) -> Cell:
+def measure(trials: Trials, base: Base, setting: Setting, size: int, resolution: float) -> Cell:
+    """Runs what trials are missing. `size`: of the limit, in bytes."""
     chip = Chip(trials.device, size, base.taken)
     predicted = predict(setting, chip, trials.folder)
     limit = Limit(size, trials.kind) if trials.kind else None
@@ -89,8 +90,8 @@ def _measure(trials: Trials, base: Base, setting: Setting, size: int, resolution
             found = known(tried)
             if found.works == 0:
                 return Cell(setting, size, predicted, 0, found.fails)
-            planned = predict(setting, chip, trials.folder, found.works).total + base.taken
-            taken = tried[found.works].peak
+            (needed,) = planned_bytes(setting, chip, trials.folder, found.works)
+            taken, planned = tried[found.works].peak, needed + base.taken
             return Cell(setting, size, predicted, found.works, found.fails, taken, planned)
         try:
             trials.run(setting, limit, batch)

@@ -87,7 +87,8 @@ def _grid(given: argparse.Namespace) -> list[tuple[Setting, MemoryNeed, int]]:
 def _table(cells: list[tuple[Setting, MemoryNeed, int]], headroom: float) -> list[str]:
     headers = [
         "Slice", "Weights", "Cache", "Sharding", "Cache length", "Batch", "Weights, GiB",
-        "Cache, GiB", "Temporaries, GiB", "Programs, GiB", "Sum, GiB", "Of GiB", "Fits", "Largest batch",
+        "Cache, GiB", "Temporaries, GiB", "Programs, GiB", "Sum, GiB", "Of GiB", "Fits",
+        "Largest batch",
     ]  # fmt: skip
     rows = []
     for setting, need, most in cells:

@@ -61,7 +61,7 @@ def bytes_chart(cells: Cells) -> Chart:
     return Chart(
         name="bytes",
         title="GiB per chip",
-        caption="Weights, KV cache, temporaries and programs of each setting's batch, and the limit.",
+        caption="Weights, KV cache, temporaries and programs for each batch, and the limit.",
         traces=traces,
         layout={
             "barmode": "stack",

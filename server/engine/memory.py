@@ -25,8 +25,8 @@ class DoesNotFitError(ValueError):
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes on the fullest device. `programs`: of compiled programs, where the device has the host's
-    memory."""
+    """Bytes on the fullest device. `programs`: of compiled programs, on devices that have the
+    host's memory."""
 
     weights: int
     cache: int
