@@ -30,6 +30,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", help="slots, or several with commas; default: the largest that fits"
     )
+    parser.add_argument(
+        "--headroom", type=float, default=HEADROOM, metavar="SHARE",
+        help=f"of a chip's memory that stays free (default: {HEADROOM})",
+    )  # fmt: skip
     parser.add_argument("--plot", type=Path, metavar="FILE.html", help="the grid as a page")
     add_page(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -38,15 +42,18 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Prints the grid. UsageError when not one slot of any setting fits."""
+    if not 0 <= given.headroom < 1:
+        raise UsageError(f"--headroom: a share from 0 up to 1; got {given.headroom}")
     cells = _grid(given)
+    lines = _table(cells, given.headroom)
     if given.json:
         print(json.dumps([_as_json(*cell) for cell in cells], indent=1))
     else:
-        print("\n".join(_table(cells)))
+        print("\n".join(lines))
     if given.plot is not None:
         write_plot(cells, given.plot)
     if given.html is not None:
-        write_fitted(given.html, cells, _table(cells))
+        write_fitted(given.html, cells, lines)
     if not any(most for _, _, most in cells):
         raise UsageError(_nowhere(cells))
     return 0
@@ -68,23 +75,24 @@ def _grid(given: argparse.Namespace) -> list[tuple[Setting, MemoryNeed, int]]:
             given, where, weights=weights, sharding=sharding, cache_length=length,
             slots=slots or least,
         )  # fmt: skip
-        most = largest_batch(setting)
+        most = largest_batch(setting, given.headroom)
         if slots is None and most:
             setting = setting_of(
                 given, where, weights=weights, sharding=sharding, cache_length=length, slots=most
             )
-        cells.append((setting, memory_need(setting), most))
+        cells.append((setting, memory_need(setting, given.headroom), most))
     return cells
 
 
-def _table(cells: list[tuple[Setting, MemoryNeed, int]]) -> list[str]:
+def _table(cells: list[tuple[Setting, MemoryNeed, int]], headroom: float) -> list[str]:
     headers = [
         "Slice", "Weights", "Cache", "Sharding", "Cache length", "Batch", "Weights, GiB",
-        "Cache, GiB", "Temporaries, GiB", "Sum, GiB", "Of GiB", "Fits", "Largest batch",
+        "Cache, GiB", "Temporaries, GiB", "Programs, GiB", "Sum, GiB", "Of GiB", "Fits",
+        "Largest batch",
     ]  # fmt: skip
     rows = []
     for setting, need, most in cells:
-        sizes = (need.weights, need.cache, need.temporaries, need.total, need.limit)
+        sizes = (need.weights, need.cache, need.temporaries, need.programs, need.total, need.limit)
         rows.append([
             setting.slice.name, setting.weights, setting.cache, setting.sharding,
             f"{setting.kept_positions:,}", f"{setting.slots:,}",
@@ -92,7 +100,7 @@ def _table(cells: list[tuple[Setting, MemoryNeed, int]]) -> list[str]:
         ])  # fmt: skip
     name = cells[0][0].model.name
     return [
-        f"{name}: bytes per chip ({HEADROOM:.0%} of its memory kept free)",
+        f"{name}: bytes per chip ({headroom:.0%} of its memory kept free)",
         "",
         *table(headers, rows),
     ]
@@ -110,6 +118,7 @@ def _as_json(setting: Setting, need: MemoryNeed, most: int) -> dict[str, object]
         "weight_bytes": need.weights,
         "cache_bytes": need.cache,
         "temporary_bytes": need.temporaries,
+        "program_bytes": need.programs,
         "limit_bytes": need.limit,
         "fits": need.fits,
         "largest_batch": most,

@@ -19,17 +19,18 @@ _SCRATCH = {"nf4": 4, "nf4-dq": 4, "int4": 4, "fp8": 4}
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes per chip; `limit` is what a chip has for them."""
+    """Bytes per chip; `limit` is what a chip has for them. `programs`: as compiled, on CPUs."""
 
     weights: float
     cache: float
     temporaries: float
+    programs: float
     limit: float
 
     @property
     def total(self) -> float:
         """All of it."""
-        return self.weights + self.cache + self.temporaries
+        return self.weights + self.cache + self.temporaries + self.programs
 
     @property
     def fits(self) -> bool:
@@ -37,10 +38,11 @@ class MemoryNeed:
         return self.total <= self.limit
 
     def __str__(self) -> str:
-        return (
-            f"weights {self.weights / GIB:.2f} + cache {self.cache / GIB:.2f} + temporaries "
-            f"{self.temporaries / GIB:.2f} = {self.total / GIB:.2f} GiB per chip"
-        )
+        parts = f"weights {self.weights / GIB:.2f} + cache {self.cache / GIB:.2f} + temporaries "
+        parts += f"{self.temporaries / GIB:.2f}"
+        if self.programs:
+            parts += f" + programs {self.programs / GIB:.2f}"
+        return f"{parts} = {self.total / GIB:.2f} GiB per chip"
 
 
 def memory_need(setting: Setting, headroom: float = HEADROOM) -> MemoryNeed:
@@ -52,6 +54,7 @@ def memory_need(setting: Setting, headroom: float = HEADROOM) -> MemoryNeed:
         weights=stored_weights(setting),
         cache=setting.slots / setting.replicas * setting.kept_positions * setting.position_bytes,
         temporaries=_temporaries(setting),
+        programs=_programs(setting),
         limit=setting.slice.chip.memory * (1 - headroom),
     )
 
@@ -73,6 +76,14 @@ def _temporaries(setting: Setting) -> int:
         score_keys=KEYS_AT_ONCE if in_blocks else None,
         scratch=0 if cpu else _SCRATCH.get(setting.weights, 0),
     )
+
+
+def _programs(setting: Setting) -> int:
+    """Of our software on a CPU with the kernels, which reads live positions: one decode program."""
+    if setting.slice.chip.kind != "cpu" or not setting.software.skips_on_cpu:
+        return 0
+    found = sizes.prefill_sizes(setting.slots, setting.kept_positions, setting.chunk)
+    return sizes.program_bytes(setting.model, 1 + len(found))
 
 
 def stored_weights(setting: Setting) -> float:

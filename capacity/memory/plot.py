@@ -24,7 +24,7 @@ def write_plot(cells: Sequence[tuple[Setting, MemoryNeed, int]], path: Path) -> 
     figure = make_subplots(
         rows=2, cols=1, shared_xaxes=True, subplot_titles=("GiB per chip", "Largest batch")
     )
-    for part in ("weights", "cache", "temporaries"):
+    for part in ("weights", "cache", "temporaries", "programs"):
         sizes = [getattr(need, part) / GIB for _, need, _ in cells]
         figure.add_trace(go.Bar(x=names, y=sizes, name=part), row=1, col=1)
     limits = [need.limit / GIB for _, need, _ in cells]

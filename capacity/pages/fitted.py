@@ -7,10 +7,10 @@ from capacity.hardware.chip import GIB
 from capacity.memory.need import MemoryNeed
 from capacity.pages.document import Banner, assumptions, section, tables_of, text_of, write_page
 from capacity.work.setting import Setting
-from client.results.page.chart import BLUE, GREEN, ORANGE, Chart, axis, numbers, plain
+from client.results.page.chart import BLUE, GREEN, GREY, ORANGE, Chart, axis, numbers, plain
 
 Cells = Sequence[tuple[Setting, MemoryNeed, int]]
-_PARTS = (("weights", BLUE), ("cache", GREEN), ("temporaries", ORANGE))
+_PARTS = (("weights", BLUE), ("cache", GREEN), ("temporaries", ORANGE), ("programs", GREY))
 
 
 def write_fitted(path: Path, cells: Cells, lines: Sequence[str]) -> None:
@@ -61,7 +61,7 @@ def bytes_chart(cells: Cells) -> Chart:
     return Chart(
         name="bytes",
         title="GiB per chip",
-        caption="Weights, KV cache and temporaries of the batch of each setting, and the limit.",
+        caption="Weights, KV cache, temporaries and programs for each batch, and the limit.",
         traces=traces,
         layout={
             "barmode": "stack",

@@ -75,9 +75,10 @@ class Setting:
 
     @property
     def kept_positions(self) -> int:
-        """Positions of a slot: the cache length, or the model's own window where that is less."""
-        window = self.model.sliding_window
-        return self.cache_length if window is None else min(window, self.cache_length)
+        """Positions of a slot: the cache length, or all that the model can reach where that is
+        less."""
+        longest = self.model.longest_cache
+        return self.cache_length if longest is None else min(longest, self.cache_length)
 
     @property
     def position_bytes(self) -> int:

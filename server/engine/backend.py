@@ -72,6 +72,7 @@ class Backend:
     compute: the type of activations. cache: the type of keys and values, None for int8.
     reads_live: whether attention reads only live positions by itself; else programs are compiled
     for several spans of the cache. blockwise: whether chunks attend to the cache in blocks.
+    on_host: whether its memory is the host's, so that compiled programs take of it.
     """
 
     compute: Any
@@ -80,6 +81,7 @@ class Backend:
     operations: Operations
     reads_live: bool = False
     blockwise: bool = False
+    on_host: bool = False
 
 
 def choose_backend(
@@ -130,9 +132,10 @@ def cpu_backend(config: EngineConfig, *, kernel: bool, bf16: bool = True) -> Bac
         operations = Operations(
             attend_in_kernel, cpu.norm, cpu.layer_norm, cpu.activate, cpu.argmax
         )
-        return Backend(jnp.float32, forms, cache, operations, reads_live=True)
+        return Backend(jnp.float32, forms, cache, operations, reads_live=True, on_host=True)
     forms = forms_of(config.weights, PLAIN_CPU)
-    return Backend(jnp.float32, forms, cache, Operations(PlainAttention(attend_reduce)))
+    operations = Operations(PlainAttention(attend_reduce))
+    return Backend(jnp.float32, forms, cache, operations, on_host=True)
 
 
 def forms_of(scheme: str, table: Mapping[str, Form]) -> Forms:

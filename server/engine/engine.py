@@ -19,6 +19,7 @@ from server.engine.protocol import EngineShape, Finish, PrefillChunk, PrefillSiz
 from server.engine.reading import Reading
 from server.engine.steps import FULL, NOTHING, STOPPED
 from server.engine.summary import EngineSummary
+from server.models import sizes
 from server.models.parameters import Parameters
 from server.models.spec import ModelSpec
 from server.quant import kv
@@ -88,7 +89,15 @@ class EnginePlan:
                 self.backend.forms.layers.scratch,
                 self.backend.blockwise,
             ),
+            programs=self._program_bytes(config),
         )
+
+    def _program_bytes(self, config: EngineConfig) -> int:
+        if not self.backend.on_host:
+            return 0
+        plan = replace(self, config=config)
+        programs = len(plan.spans) + len(plan.prefills)
+        return sizes.program_bytes(self.model, programs) // self.mesh.size
 
     def empty_cache(self, config: EngineConfig) -> tuple[kv.KV, ...]:
         """Zeros for every layer."""
@@ -156,10 +165,12 @@ class JaxEngine:
         self._parameters = parameters
         config = plan.config
         self._whole = meshes.whole(plan.mesh)
-        self._cache, self._state = programs.empty(plan)
         started = time.monotonic()
         self.programs = programs.compile_all(plan, report)
         self.compile_seconds = time.monotonic() - started
+        # After compiling, which takes memory of its own and gives it back.
+        memory.give_back()
+        self._cache, self._state = programs.empty(plan)
         self._positions = np.zeros(config.slots, np.int64)  # of the token to be read next
         self._active = np.zeros(config.slots, bool)
         self._uses = [0] * config.slots  # how many requests each slot has had

@@ -1,5 +1,7 @@
 """Whether a setting fits, known before anything is allocated."""
 
+import ctypes
+import gc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,22 +25,25 @@ class DoesNotFitError(ValueError):
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes on the fullest device."""
+    """Bytes on the fullest device. `programs`: of compiled programs, on devices that have the
+    host's memory."""
 
     weights: int
     cache: int
     temporaries: int
+    programs: int = 0
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.cache + self.temporaries
+        return self.weights + self.cache + self.temporaries + self.programs
 
     def __str__(self) -> str:
-        return (
-            f"weights {self.weights / GIB:.2f} + cache {self.cache / GIB:.2f} + temporaries "
-            f"{self.temporaries / GIB:.2f} = {self.total / GIB:.2f} GiB"
-        )
+        parts = f"weights {self.weights / GIB:.2f} + cache {self.cache / GIB:.2f} + temporaries "
+        parts += f"{self.temporaries / GIB:.2f}"
+        if self.programs:
+            parts += f" + programs {self.programs / GIB:.2f}"
+        return f"{parts} = {self.total / GIB:.2f} GiB"
 
 
 def tree_bytes(shapes: Any, shardings: Any) -> int:
@@ -135,6 +140,15 @@ def free_bytes(devices: list[jax.Device]) -> int:
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
     return _host_available() // len(devices)
+
+
+def give_back() -> None:
+    """Returns to the system what this process has freed. The allocator of Linux would keep it:
+    180 MiB after loading SmolLM2 135M in int8 and as much after compiling its programs."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def peak_bytes(devices: list[jax.Device]) -> int | None:

@@ -171,6 +171,21 @@ def place_parameters(
 ) -> Parameters:
     """Weights by the scheme `weights`, with these shapes, on the devices of the mesh: from what an
     earlier start saved, or from the checkpoint, or random ones."""
+    how = choice, weights, backend, mesh, shapes, report, save_quantized
+    parameters = jax.block_until_ready(_parameters(*how))
+    memory.give_back()
+    return parameters
+
+
+def _parameters(
+    choice: ModelChoice,
+    weights: str,
+    backend: Backend,
+    mesh: Mesh,
+    shapes: Parameters,
+    report: Report,
+    save_quantized: Path | None,
+) -> Parameters:
     spec = choice.spec
     uneven = meshes.uneven_axes(spec, mesh)
     if uneven:

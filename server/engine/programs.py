@@ -24,11 +24,11 @@ Name = tuple[str | int, ...]
 
 def compile_all(plan: "EnginePlan", report: Callable[[str], None]) -> dict[Name, Any]:
     """Every program, ahead of time. Two at once: XLA compiles on one core for most of the time."""
-    lowered = {name: lower() for name, lower in lowerings(plan).items()}
     started = time.monotonic()
     programs = {}
     with ThreadPoolExecutor(2) as pool:
-        futures = {name: pool.submit(program.compile) for name, program in lowered.items()}
+        # Nothing keeps a lowered program once it is compiled: it is as large as what comes of it.
+        futures = {name: pool.submit(lower().compile) for name, lower in lowerings(plan).items()}
         for done, (name, future) in enumerate(futures.items(), 1):
             programs[name] = future.result()
             report(

@@ -136,6 +136,17 @@ def position_bytes(model: ModelSpec, quantized: bool, compute_bytes: int, split:
     return model.layers * 2 * share(model.kv_heads, model.kv_heads, split) * vector
 
 
+# What a layer of a compiled program takes of a host's memory: its code, its scratch space when it
+# runs, and what the compiler leaves in pieces in the allocator. 1.1 to 1.4 MiB for models of 22 to
+# 30 layers in the forms for CPUs (docs/results/out-of-memory.md).
+HOST_LAYER_BYTES = 5 * 2**18
+
+
+def program_bytes(model: ModelSpec, programs: int) -> int:
+    """Of programs compiled for a device that has the host's memory."""
+    return programs * model.layers * HOST_LAYER_BYTES
+
+
 SMALLEST_SPAN = 128
 SMALLEST_CHUNK = 32
 PREFILL_ROWS = 8  # plain forms of attention copy the cache of each row

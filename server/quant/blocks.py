@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, UInt8
 
 from server.kernels import cpu, cpu_codes
 from server.quant.parts import by_rows
-from server.quant.weight import flatten, spec, whole_blocks
+from server.quant.weight import flatten, random_bytes, spec, whole_blocks
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class BlockForm:
     def random(self, key: jax.Array, out: tuple[int, ...], inputs: int) -> Any:
         """Codes drawn evenly, with scales to suit."""
         count, blocks = math.prod(out), self.code.blocks(inputs)
-        packed = jax.random.bits(key, (count, blocks * self.block // 2), jnp.uint8)
+        packed = random_bytes(key, (count, blocks * self.block // 2))
         scales = jnp.full((blocks, count), self.code.scale(inputs), jnp.float32)
         return self.weight(packed, scales, out)
 
@@ -99,7 +99,7 @@ class PackedBlockForm:
         """Codes drawn evenly, with scales to suit."""
         lanes = -(-math.prod(out) // cpu.LANES)
         lines = -(-inputs // cpu_codes.INPUTS_IN_A_LINE)
-        packed = jax.random.bits(key, (lanes, lines, cpu.LANES, 4), jnp.uint8)
+        packed = random_bytes(key, (lanes, lines, cpu.LANES, 4))
         shape = (lanes, self.code.blocks(inputs), cpu.LANES)
         return self.weight(packed, jnp.full(shape, self.code.scale(inputs), jnp.float32), out)
 

@@ -17,7 +17,15 @@ from jaxtyping import Array, Float, UInt8
 
 from server.kernels import cpu, cpu_codes
 from server.quant.parts import by_rows
-from server.quant.weight import channel_product, flatten, kernel_rows, spec, unflatten, whole_blocks
+from server.quant.weight import (
+    channel_product,
+    flatten,
+    kernel_rows,
+    random_bytes,
+    spec,
+    unflatten,
+    whole_blocks,
+)
 
 LARGEST = np.float32(448.0)
 _NAN = 0x7F  # but for the sign
@@ -114,7 +122,7 @@ def _packed(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    bits = jax.random.bits(key, shape, jnp.uint8)
+    bits = random_bytes(key, shape)
     return jnp.where(bits & jnp.uint8(_NAN) == _NAN, bits ^ jnp.uint8(1), bits)
 
 

@@ -25,7 +25,15 @@ from jaxtyping import Int8 as Int8Array
 from server.kernels import cpu
 from server.quant.parts import by_rows
 from server.quant.two_term import two_term_product
-from server.quant.weight import channel_product, flatten, kernel_rows, spec, unflatten, whole_blocks
+from server.quant.weight import (
+    channel_product,
+    flatten,
+    kernel_rows,
+    random_bytes,
+    spec,
+    unflatten,
+    whole_blocks,
+)
 
 
 def quantize(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +127,7 @@ class PackedInt8Form:
         """Uniform codes, straight in the kernel's layout."""
         rows = jax.ShapeDtypeStruct((math.prod(out), inputs), jnp.int8)
         packed = jax.eval_shape(lambda w: cpu.pack_int8(whole_blocks(w)), rows)
-        codes = jax.random.bits(key, packed.shape, jnp.uint8)
+        codes = random_bytes(key, packed.shape)
         count = packed.shape[0] * cpu.LANES
         return self.weight(codes, _random_scale(count, inputs), out)
 
@@ -134,7 +142,7 @@ def _packed(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _random_codes(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return lax.bitcast_convert_type(jax.random.bits(key, shape, jnp.uint8), jnp.int8)
+    return lax.bitcast_convert_type(random_bytes(key, shape), jnp.int8)
 
 
 def _random_scale(count: int, inputs: int) -> jax.Array:

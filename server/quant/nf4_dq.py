@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, UInt8
 from server.kernels import cpu, cpu_codes
 from server.quant import nf4
 from server.quant.blocks import block_product, unpack_halves
-from server.quant.weight import kernel_rows, spec, unflatten
+from server.quant.weight import kernel_rows, random_bytes, spec, unflatten
 
 GROUP = 256
 BLOCK = nf4.BLOCK
@@ -170,5 +170,5 @@ def _random_scales(
     """Scales about `nf4`'s own for random codes, a fifth of it up and down."""
     scale = nf4.CODE.scale(inputs)
     groups = -(-math.prod(out) * nf4.CODE.blocks(inputs) // GROUP)
-    ranks = jax.random.bits(jax.random.fold_in(key, 1), shape, jnp.uint8)
+    ranks = random_bytes(jax.random.fold_in(key, 1), shape)
     return ranks, jnp.full(groups, 0.2 * scale, jnp.float32), jnp.full(1, scale, jnp.float32)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from server.kernels import cpu
 
@@ -67,6 +67,15 @@ def flatten(w: np.ndarray) -> np.ndarray:
 def unflatten(y: jax.Array, x: jax.Array, out: tuple[int, ...]) -> jax.Array:
     """Rows [M, outputs] -> [.., *out] in the type of x [.., in]."""
     return y.reshape(*x.shape[:-1], *out).astype(x.dtype)
+
+
+def random_bytes(key: jax.Array, shape: tuple[int, ...]) -> UInt8[Array, "..."]:
+    """Even ones, four from each number that is drawn: to draw one JAX mixes two of 32 bits, sixteen
+    times the size of a byte."""
+    *rest, last = shape
+    words = jax.random.bits(key, (*rest, -(-last // 4)), jnp.uint32)
+    codes = jax.lax.bitcast_convert_type(words, jnp.uint8)  # [.., W, 4]
+    return codes.reshape(*rest, -1)[..., :last]
 
 
 def spec(*axes: str | None) -> PartitionSpec:

@@ -1,16 +1,17 @@
 """A GGUF file of the Llama, Qwen2 or Gemma architecture, dequantized tensor by tensor."""
 
 import re
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGUFReader
+from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize
 
 from server.models.families import FAMILIES
 from server.models.spec import ModelSpec
+from server.quant.parts import in_parts
 from server.weights.source import CheckpointError
 
 ARCHITECTURES = ("llama", "qwen2", "gemma")  # the names of our families, too
@@ -40,10 +41,19 @@ class GGUFSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._reader = GGUFReader(path)
+            reader = GGUFReader(path)
         except (OSError, ValueError, KeyError, IndexError) as error:
             raise CheckpointError(f"{path}: not a readable GGUF file: {error}") from error
-        self.spec = self._read_spec()
+        self.spec = _Description(path, reader).spec()
+        # Without the reader, which keeps an object for each entry of the vocabulary: 140 MiB for
+        # 49,152 tokens.
+        self._tensors = {
+            _hugging_face_name(each.name) or each.name: _Stored(
+                each.data, each.tensor_type, tuple(int(n) for n in reversed(each.shape))
+            )
+            for each in reader.tensors
+            if each.name != FREQUENCIES
+        }
 
     def names(self) -> set[str]:
         """Every tensor in it, by its Hugging Face name."""
@@ -53,8 +63,7 @@ class GGUFSource:
         """One tensor, float32."""
         stored = self._tensors[name]
         try:
-            values = np.asarray(dequantize(stored.data, stored.tensor_type), np.float32)
-            values = values.reshape([int(n) for n in reversed(stored.shape)])
+            values = _dequantized(stored)
         except (ValueError, NotImplementedError) as error:
             raise CheckpointError(f"{self.path}: tensor {name} cannot be read: {error}") from error
         paired = self.spec.family == "llama" and name.endswith(("q_proj.weight", "k_proj.weight"))
@@ -65,15 +74,25 @@ class GGUFSource:
             return values - np.float32(FAMILIES[self.spec.family].tensors.norm_offset)
         return values
 
-    @cached_property
-    def _tensors(self) -> dict[str, Any]:
-        found = {}
-        for tensor in self._reader.tensors:
-            if tensor.name != FREQUENCIES:
-                found[_hugging_face_name(tensor.name) or tensor.name] = tensor
-        return found
 
-    def _read_spec(self) -> ModelSpec:
+@dataclass(frozen=True)
+class _Stored:
+    """A tensor in the file."""
+
+    data: np.ndarray
+    kind: GGMLQuantizationType
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Description:
+    """What a file says of its model."""
+
+    path: Path
+    reader: GGUFReader
+
+    def spec(self) -> ModelSpec:
+        """CheckpointError where we cannot run it."""
         kind = self._value("general.architecture")
         if kind not in ARCHITECTURES:
             raise CheckpointError(
@@ -82,7 +101,7 @@ class GGUFSource:
             )
         heads = self._value(f"{kind}.attention.head_count")
         hidden = self._value(f"{kind}.embedding_length")
-        stored = {tensor.name: tensor for tensor in self._reader.tensors}
+        stored = {tensor.name: tensor for tensor in self.reader.tensors}
         if "token_embd.weight" not in stored:
             raise CheckpointError(f"{self.path}: tensor token_embd.weight is missing")
         factors = stored.get(FREQUENCIES)
@@ -117,12 +136,22 @@ class GGUFSource:
             )
 
     def _value(self, key: str, *default: Any) -> Any:
-        field = self._reader.get_field(key)
+        field = self.reader.get_field(key)
         if field is not None:
             return field.contents()
         if default:
             return default[0]
         raise CheckpointError(f"{self.path}: key {key} is missing")
+
+
+def _dequantized(stored: _Stored) -> np.ndarray:
+    """float32. The library makes everything twice, so it gets a few rows at a time."""
+    data, kind = stored.data, stored.kind
+    if data.ndim != 2:
+        values = dequantize(data, kind)
+    else:
+        values = in_parts(data, lambda part: dequantize(part, kind))
+    return np.asarray(values, np.float32).reshape(stored.shape)
 
 
 def _hugging_face_name(name: str) -> str | None:

@@ -75,7 +75,9 @@ class _Put:
         return jax.device_put(self._form.pack(w), place)
 
     def array(self, x: np.ndarray | None, place: Any) -> Any:
-        return None if x is None else jax.device_put(x.astype(self._compute), place)
+        if x is None:
+            return None
+        return jax.device_put(x.astype(self._compute, copy=False), place)
 
     def norm(self, values: tuple[np.ndarray, np.ndarray | None] | None, place: Any) -> Any:
         return None if values is None else jax.device_put(Norm(*values), place)  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ class SafetensorsSource:
         path = self._files[name]
         try:
             with safe_open(path, framework="np") as file:
-                return np.asarray(file.get_tensor(name)).astype(np.float32)
+                return np.asarray(file.get_tensor(name)).astype(np.float32, copy=False)
         except (SafetensorError, OSError, TypeError) as error:
             raise CheckpointError(f"{path}: tensor {name} cannot be read: {error}") from error
 

@@ -62,6 +62,30 @@ def test_fit_prints_the_grid(capsys: pytest.CaptureFixture[str]) -> None:
     assert {cell["largest_batch"] for cell in cells} == {103}
 
 
+def test_fit_says_what_fits_on_this_kind_of_host(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A limit of memory, less what is taken already, is a chip of the user's."""
+    chips = tmp_path / "chips.toml"
+    chips.write_text(
+        '[box]\nkind = "cpu"\nmemory_gib = 3\nusable_memory_gib = 2.75\nbandwidth_gbps = 10\n'
+    )
+    words = ("fit", "--model", "smollm2-135m", "--slice", "box", "--chips", str(chips), "--json")
+    kept, all_of_it = (
+        json.loads(run(capsys, *words, *more)[1])[0] for more in ((), ("--headroom", "0"))
+    )
+    assert all_of_it["limit_bytes"] == 2.75 * 2**30
+    assert kept["limit_bytes"] == pytest.approx(0.95 * 2.75 * 2**30)
+    assert 0 < kept["largest_batch"] < all_of_it["largest_batch"]
+    parts = ("weight_bytes", "cache_bytes", "temporary_bytes", "program_bytes")
+    taken = sum(all_of_it[part] for part in parts)
+    slot = all_of_it["cache_bytes"] / all_of_it["batch_size"]
+    assert taken <= all_of_it["limit_bytes"] < taken + 1.1 * slot
+    assert all_of_it["program_bytes"] > 0
+    status, _, err = run(capsys, *words, "--headroom", "1")
+    assert status == BAD_INPUT and "from 0 up to 1" in err
+
+
 def test_fit_draws(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("plotly", reason="plotly is not installed: pip install 'loadstone[report]'")
     path = tmp_path / "fit.html"

@@ -51,9 +51,12 @@ def test_heads_that_do_not_divide_are_whole_on_each_chip() -> None:
     assert eight.cache == one.cache
 
 
-def test_a_sliding_window_bounds_the_cache() -> None:
+def test_what_a_model_can_reach_bounds_the_cache() -> None:
     windowed = setting("starcoder2-3b", cache_length=16384)
     assert windowed.kept_positions == 4096
+    # OPT has learned 2,048 positions.
+    assert setting("opt-1.3b", cache_length=4096).kept_positions == 2048
+    assert setting("bloom-1.3b", cache_length=4096).kept_positions == 4096
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """The bytes that planners count are those that the engine holds."""
 
 import itertools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from server.engine.backend import PLAIN, choose_backend, forms_of
+from server.engine.backend import PLAIN, choose_backend, cpu_backend, forms_of
 from server.engine.config import EngineConfig
 from server.engine.engine import EnginePlan
 from server.engine.memory import dispatches, tree_bytes
@@ -87,6 +88,18 @@ def test_a_whole_plan_is_counted_without_the_engine(name: str, scheme: str, shar
     assert held.temporaries == sizes.temporary_bytes(
         model, config.slots, config.cache_length, dispatches(config), 4, split
     )
+    programs = len(plan.spans) + len(plan.prefills)
+    assert held.programs == sizes.program_bytes(model, programs) // mesh.size
+
+
+def test_programs_take_of_a_hosts_memory_alone() -> None:
+    model, config = catalogue()["smollm2-135m"], EngineConfig(slots=16)
+    mesh = make_mesh(jax.devices()[:1], "model")
+    plan = EnginePlan(model, config, cpu_backend(config, kernel=True), mesh, frozenset())
+    # A decode step, and prefill of 32, 64, .. 512 tokens.
+    assert plan.memory(plan.parameter_shapes()).programs == sizes.program_bytes(model, 6) > 0
+    elsewhere = replace(plan, backend=replace(plan.backend, on_host=False))
+    assert elsewhere.memory(plan.parameter_shapes()).programs == 0
 
 
 @pytest.mark.parametrize("name", MODELS)
