@@ -138,7 +138,7 @@ def position_bytes(model: ModelSpec, quantized: bool, compute_bytes: int, split:
 
 # What a layer of a compiled program takes of a host's memory: its code, its scratch space when it
 # runs, and what the compiler leaves in pieces in the allocator. 1.1 to 1.4 MiB for models of 22 to
-# 30 layers in the forms for CPUs (docs/results/out-of-memory.md).
+# 30 layers in the forms for CPUs.
 HOST_LAYER_BYTES = 5 * 2**18
 
 
