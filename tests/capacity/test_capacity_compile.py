@@ -21,7 +21,6 @@ from capacity.hardware.slice import find_slice
 from capacity.tables.compiled import findings
 from client.errors import UsageError
 from tests.models.tiny import tiny_spec
-from tests.quick import QUICK
 
 MIB = 2**20
 TINY = {
@@ -86,13 +85,9 @@ def test_the_engines_programs_on_this_cpu(
 
 
 def test_a_table_and_the_largest_batch(
-    model: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of a chip so small that few slots fit."""
-    monkeypatch.setenv("XLA_FLAGS", QUICK)
     (tmp_path / "chips.toml").write_text(CPU.format(0.004))
     out = tmp_path / "out" / "table.md"
     command = ask_for(
