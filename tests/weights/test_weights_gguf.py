@@ -1,6 +1,7 @@
 """GGUF files: small ones written here with the format's own library."""
 
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -225,3 +226,16 @@ def test_half_of_the_real_model_is_refused(tmp_path: Path) -> None:
         file.truncate(60_000_000)
     with pytest.raises(CheckpointError, match=r"half\.gguf"):
         load(GGUFSource(path))
+
+
+def test_a_tensor_is_dequantized_with_little_beside_it() -> None:
+    source = GGUFSource(default_model_path())
+    tracemalloc.start()
+    try:
+        table = source.tensor("model.embed_tokens.weight")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert table.shape == (source.spec.vocab, source.spec.hidden)
+    # Whole, the library takes it twice.
+    assert peak < 1.2 * table.nbytes
