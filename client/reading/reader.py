@@ -181,11 +181,12 @@ class ReadStream:
                 self._reads.came(time, content)
         if told & _OWED and not self._removed:
             self._reads.owed(int(self._library.reader_owed(self._handle, self._number)))
+        # Before what stood behind it: that loses the connection, and the reason with it.
+        if told & _BROKEN:
+            self._reads.broken()
         if told & _ENDED:
             self._reads.ended(ended, bool(told & _UNASKED))
         elif told & _UNASKED:
             self._reads.unasked()
-        if told & _BROKEN:
-            self._reads.broken()
         if told & _CLOSED:
             self._reads.closed(OSError(error, os.strerror(error)) if error else None)

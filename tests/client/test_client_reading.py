@@ -187,6 +187,20 @@ def test_what_follows_an_answer_is_told_and_a_second_answer_can_be_asked_for():
     run(work())
 
 
+def test_a_broken_answer_is_told_before_what_stands_behind_it():
+    async def work() -> None:
+        async with reading() as (there, listener):
+            there.sendall(HEAD + b"g\r\n")
+            time.sleep(0.05)
+            there.sendall(b"more")
+            # Both have come when the program hears of the first.
+            time.sleep(0.05)
+            assert await listener.wait() == "unasked"
+            assert listener.events == [("broken",), ("unasked",)]
+
+    run(work())
+
+
 def test_a_lost_connection_is_told_with_its_reason():
     async def work() -> None:
         server = socket.create_server(("127.0.0.1", 0))
