@@ -74,7 +74,8 @@ def leave_out(
         if key(left) not in fits:
             rest = [each for each in observations if key(each) != key(left)]
             fits[key(left)] = fit([*rest, *always], priors, noise)
-        found.append(HeldOut(left, interval(left.predict, fits[key(left)], left.tags)))
+        expected = interval(left.predict, fits[key(left)], left.tags, error=left.error)
+        found.append(HeldOut(left, expected))
     return found
 
 

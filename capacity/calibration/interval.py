@@ -36,17 +36,19 @@ def interval(
     posterior: Posterior,
     tags: frozenset[str] = frozenset(),
     noise: bool = True,
+    error: float = 0.0,
 ) -> Interval:
     """Of what `predict` gives with the parameters of a posterior.
 
-    In the logarithm: student_t * sqrt(g' C g + noise^2), g the derivatives by the logarithms of the
-    parameters. Without `noise` it is for the mean of many measurements. Student's t has the
-    freedom that the noise was estimated with.
+    In the logarithm: student_t * sqrt(g' C g + noise^2 + error^2), g the derivatives by the
+    logarithms of the parameters. Without `noise` it is for the mean of many measurements; `error`
+    is the own one of the measurement that is to be inside. Student's t has the freedom that the
+    noise was estimated with.
     """
     value = predict(efficiency_of(posterior.values, tags))
     gradient = np.array([_derivative(predict, posterior, tags, name) for name in posterior.free])
     variance = float(gradient @ posterior.covariance @ gradient) if posterior.free else 0.0
-    variance += posterior.noise**2 if noise else 0.0
+    variance += (posterior.noise**2 if noise else 0.0) + error**2
     freedom = max(posterior.freedom, 1.0)
     reach = student_t(freedom) * np.sqrt(variance)
     return Interval(value, float(value * np.exp(-reach)), float(value * np.exp(reach)), freedom)

@@ -161,7 +161,8 @@ def _decodes(name: str, setting: Setting, dispatches: Sequence[Dispatch]) -> Ite
             f"{name}, decode, {active:.1f} sequences of {live / active:.0f}",
             float(np.mean([each.seconds for each in members])),
             predict,
-            _tags(setting, DECODE),
+            tags=_tags(setting, DECODE),
+            error=_error(members),
         )
 
 
@@ -192,7 +193,8 @@ def _prefills(name: str, setting: Setting, dispatches: Sequence[Dispatch]) -> It
             f"{name}, prefill of {size[0]} x {size[1]}, {opened:.1f} prompts",
             float(np.mean([each.seconds for each in members])),
             predict,
-            _tags(setting, PREFILL),
+            tags=_tags(setting, PREFILL),
+            error=_error(members),
         )
 
 
@@ -202,6 +204,13 @@ def _usual(found: Sequence[Dispatch]) -> list[Dispatch]:
         return []
     most = _OUTLIER * float(np.median([each.seconds for each in found]))
     return [each for each in found if each.seconds <= most]
+
+
+def _error(members: Sequence[Dispatch]) -> float:
+    """Standard error of their mean, as a share of it. That they differ in what they do counts as
+    scatter, too."""
+    seconds = np.array([each.seconds for each in members])
+    return float(seconds.std(ddof=1) / seconds.mean() / np.sqrt(len(seconds)))
 
 
 def _tags(setting: Setting, kind: str) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,47 @@ def test_intervals_hold_as_often_as_they_say() -> None:
             assert found.holds(found.low * 1.001) and not found.holds(found.high * 1.001)
     assert 0.92 <= np.mean(inside) <= 0.98
     assert 0.87 <= np.mean(narrow) <= 0.93
+
+
+def with_errors(seed: int, sizes: int = 20) -> list[Observation]:
+    """Noise of 5%, and beside it the measurements' own errors, 0 to 40%, which they know of."""
+    generator = np.random.default_rng(seed)
+    return [
+        replace(
+            each, measured=each.measured * float(np.exp(error * generator.normal())), error=error
+        )
+        for each, error in zip(
+            observations(0.05, seed, sizes), generator.choice([0.0, 0.05, 0.4], sizes), strict=True
+        )
+    ]
+
+
+def test_a_measurement_counts_by_its_own_error() -> None:
+    """So a fit that knows the errors is nearer to what made the data, and its noise is the rest."""
+    off: dict[bool, list[float]] = {True: [], False: []}
+    noises = []
+    for seed in range(30):
+        data = with_errors(seed)
+        posterior = fit(data, PRIORS, 0.05)
+        blind = fit([replace(each, error=0.0) for each in data], PRIORS, 0.05)
+        noises.append(posterior.noise)
+        for knows, found in ((True, posterior), (False, blind)):
+            off[knows].append(abs(float(np.log(found.values["weights"] / TRUE.weights))))
+    assert np.mean(off[True]) < 0.6 * np.mean(off[False])
+    assert np.mean(noises) == pytest.approx(0.05, rel=0.15)
+
+
+def test_intervals_hold_measurements_with_errors_of_their_own() -> None:
+    held = [one for seed in range(12) for one in leave_out(with_errors(seed), PRIORS, 0.05)]
+    for error in (0.0, 0.4):
+        inside = [one.inside for one in held if one.observation.error == error]
+        assert 0.90 <= np.mean(inside) <= 0.99
+
+
+@pytest.mark.parametrize("error", [-0.1, float("inf"), float("nan")])
+def test_an_error_is_a_share(error: float) -> None:
+    with pytest.raises(ValueError, match="size: its error is"):
+        Observation("size", 1.0, seconds(1.0), error=error)
 
 
 def test_leaving_one_out_does_not_look_at_it() -> None:
