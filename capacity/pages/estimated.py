@@ -9,7 +9,7 @@ import numpy as np
 from capacity.pages.document import Banner, section, tables_of, text_of, write_page
 from capacity.planning.curve import steady_curve
 from capacity.serving.lengths import Lengths
-from capacity.serving.steady import mean_positions
+from capacity.serving.positions import mean_read
 from capacity.simulation.step_model import StepModel
 from client.results.page.chart import BLUE, GREEN, VERMILLION, Chart, axis, numbers
 from client.results.page.page import Section
@@ -78,8 +78,7 @@ def rate_chart(model: StepModel, lengths: Lengths) -> Chart:
 def step_chart(model: StepModel, lengths: Lengths) -> Chart:
     """Seconds of a decode step, and tokens/s, against the sequences in it."""
     active = np.unique(np.geomspace(1, model.setting.slots, 24).round())
-    positions = mean_positions(lengths, model.setting.kept_positions)
-    seconds = model.step(active, active * positions)
+    seconds = model.step(active, mean_read(model.setting, lengths, active))
     traces = [
         {
             "type": "scatter",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from capacity.serving.lengths import Lengths
-from capacity.serving.steady import mean_positions
+from capacity.serving.positions import mean_read
 from capacity.simulation.step_model import StepModel
 
 _POINTS = 48
@@ -35,7 +35,6 @@ def steady_curve(model: StepModel, lengths: Lengths) -> Curve:
     slots, steps = setting.slots, float(lengths.outputs.mean()) - 1
     prompts = read_seconds(model, lengths)
     reading, square = float(prompts.mean()), float((prompts**2).mean())
-    positions = mean_positions(lengths, setting.kept_positions)
     active = np.geomspace(_FEWEST, slots, _POINTS)
     if not steps:
         rate = active / slots / reading
@@ -43,7 +42,7 @@ def steady_curve(model: StepModel, lengths: Lengths) -> Curve:
         wait = rate * square / (2 * left)
         return Curve(active, rate, reading + wait, np.zeros_like(rate), 1 / reading)
     sequences = np.maximum(active, 1.0)
-    step = model.step(sequences, sequences * positions)
+    step = model.step(sequences, mean_read(setting, lengths, sequences))
     rate = active / (steps * step + active * reading)
     left = 1 - rate * reading
     tpot = step / left

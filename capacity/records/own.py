@@ -14,6 +14,7 @@ from capacity.timing.efficiency import Efficiency
 from capacity.timing.seconds import step_time
 from capacity.work.decode import decode_work
 from capacity.work.forward import Forward, forward_work
+from capacity.work.reading import positions_read
 from capacity.work.setting import Setting
 
 Predict = Callable[[Efficiency], float]
@@ -100,7 +101,8 @@ def _rated(run: OwnRun) -> dict[str, Predict]:
 def _step(run: OwnRun) -> dict[str, Predict]:
     rows = run.setting.slots
     positions = float((run.lengths.inputs + run.lengths.outputs / 2).mean())
-    work = decode_work(run.setting, rows, rows * min(positions, run.setting.kept_positions))
+    positions = min(positions, run.setting.kept_positions)
+    work = decode_work(run.setting, rows, positions_read(run.setting, rows * positions, positions))
 
     def seconds(efficiency: Efficiency) -> float:
         return float(step_time(work, run.setting.slice, efficiency).total)

@@ -18,6 +18,7 @@ from capacity.timing.efficiency import Efficiency, Prior, Priors
 from capacity.timing.seconds import step_time
 from capacity.work.decode import decode_work, dispatch_work
 from capacity.work.part import stack
+from capacity.work.reading import positions_read
 from capacity.work.setting import Setting
 from client.errors import UsageError
 from server.models import sizes
@@ -41,12 +42,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Dispatch:
-    """seconds: that it took. For a decode step `active` sequences with `live` positions, for a
-    prefill dispatch the `prompts` it read."""
+    """seconds: that it took. For a decode step `active` sequences with `live` positions, `longest`
+    those of the longest; for a prefill dispatch the `prompts` it read."""
 
     seconds: float
     active: int = 0
     live: int = 0
+    longest: int = 0
     prompts: tuple[int, ...] = ()
 
 
@@ -133,8 +135,8 @@ def _dispatch(
         return None
     who = [requests[index] for _, index, _ in group]
     if any(numbers):
-        live = sum(each.inputs + number for each, number in zip(who, numbers, strict=True))
-        return Dispatch(end - start, len(group), live)
+        seen = [each.inputs + number for each, number in zip(who, numbers, strict=True)]
+        return Dispatch(end - start, len(group), sum(seen), max(seen))
     if min(each.sent for each in who) + _TRANSPORT > start:
         # It may have come to a server with nothing to do.
         return None
@@ -152,7 +154,8 @@ def _decodes(name: str, setting: Setting, dispatches: Sequence[Dispatch]) -> Ite
             continue
         active = float(np.mean([each.active for each in members]))
         live = float(np.mean([each.live for each in members]))
-        work = decode_work(setting, active, live)
+        read = [positions_read(setting, each.live, each.longest) for each in members]
+        work = decode_work(setting, active, float(np.mean(read)))
 
         def predict(efficiency: Efficiency, work=work) -> float:  # type: ignore[no-untyped-def]
             return float(step_time(work, setting.slice, efficiency).total)

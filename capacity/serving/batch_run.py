@@ -10,6 +10,7 @@ from capacity.timing.efficiency import Efficiency
 from capacity.timing.seconds import step_time
 from capacity.work.decode import decode_work, prefill_work
 from capacity.work.part import Work
+from capacity.work.reading import positions_read
 from capacity.work.setting import Setting
 
 
@@ -48,7 +49,7 @@ def batch_run(setting: Setting, lengths: Lengths) -> BatchRun:
         setting,
         lengths,
         plan,
-        decode_work(setting, plan.active, plan.live),
+        decode_work(setting, plan.active, positions_read(setting, plan.live, plan.longest)),
         prefill_work(setting, lengths.inputs),
     )
 

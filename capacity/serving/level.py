@@ -64,6 +64,7 @@ def least_ms(name: str, setting: Setting, lengths: Lengths, share: float | None 
         work = prefill_work(setting, prompt)
     else:
         answer = float(lengths.outputs.mean()) if share is None else 0.0
+        # Not what this server reads, but what any server has to.
         work = decode_work(setting, 1.0, min(prompt + answer / 2, setting.kept_positions))
     return float(step_time(work, setting.slice, IDEAL).total) * 1e3
 

@@ -16,13 +16,15 @@ from capacity.serving.lengths import Lengths
 @dataclass(frozen=True)
 class Schedule:
     """admitted, left: for each request, the step before which it is taken in, and the one before
-    which its slot is free again. active, live: for each step, sequences and their positions in all.
+    which its slot is free again. active, live: for each step, sequences and their positions in all;
+    longest: those of the longest.
     """
 
     admitted: np.ndarray
     left: np.ndarray
     active: np.ndarray
     live: np.ndarray
+    longest: np.ndarray
 
     @property
     def steps(self) -> int:
@@ -42,7 +44,8 @@ def schedule(lengths: Lengths, slots: int, kept_positions: int) -> Schedule:
     total = int(left.max())
     active = np.cumsum(_changes(admitted, left, np.ones(len(outputs)), total))[:total]
     live = _live(lengths.inputs, admitted, left, kept_positions, total)
-    return Schedule(admitted, left, active, live)
+    longest = _longest(lengths.inputs, admitted, left, kept_positions, total)
+    return Schedule(admitted, left, active, live, longest)
 
 
 def _changes(start: np.ndarray, end: np.ndarray, amount: np.ndarray, total: int) -> np.ndarray:
@@ -67,3 +70,15 @@ def _live(
     np.subtract.at(jumps, left, first + gained)
     level = np.cumsum(jumps)[:total]
     return level + np.concatenate([[0.0], np.cumsum(slope)[:-1]]) if total else level
+
+
+def _longest(
+    inputs: np.ndarray, admitted: np.ndarray, left: np.ndarray, kept: int, total: int
+) -> np.ndarray:
+    # In step j a request sees j + 1 + (its prompt - its first step): the largest of what is in
+    # brackets stays the largest.
+    ahead = (inputs - admitted).astype(np.int64)
+    most = np.full(total, ahead.min(initial=0), dtype=np.int64)
+    for start, end, value in zip(admitted.tolist(), left.tolist(), ahead.tolist(), strict=True):
+        np.maximum(most[start:end], value, out=most[start:end])
+    return np.minimum(np.arange(1, total + 1) + most, kept)

@@ -20,6 +20,7 @@ import numpy as np
 
 from capacity.serving.batch_run import prefill_seconds
 from capacity.serving.lengths import Lengths
+from capacity.serving.positions import mean_read
 from capacity.timing.efficiency import Efficiency
 from capacity.timing.seconds import StepTime, step_time
 from capacity.work.decode import decode_work, prefill_work
@@ -56,14 +57,9 @@ class Server:
         """Of a request, on average: a token each after the first."""
         return float(self.lengths.outputs.mean()) - 1
 
-    @property
-    def positions(self) -> float:
-        """Live positions of a sequence, averaged over all decode steps of all requests."""
-        return mean_positions(self.lengths, self.setting.kept_positions)
-
     def step(self, active: float) -> StepTime:
         """A decode step of so many sequences."""
-        work = decode_work(self.setting, active, active * self.positions)
+        work = decode_work(self.setting, active, mean_read(self.setting, self.lengths, active))
         return step_time(work, self.setting.slice, self.efficiency)
 
     def prompts(self) -> np.ndarray:
@@ -114,15 +110,6 @@ class Server:
             step=step,
             prefill=reading,
         )
-
-
-def mean_positions(lengths: Lengths, kept: float) -> float:
-    """Live positions of a sequence, `kept` at most, averaged over all decode steps of all."""
-    inputs = lengths.inputs.astype(np.float64)
-    steps = lengths.outputs.astype(np.float64) - 1
-    growing = np.clip(kept - inputs, 0.0, steps)
-    read = growing * inputs + growing * (growing + 1) / 2 + (steps - growing) * kept
-    return float(read.sum() / steps.sum()) if steps.sum() else float(inputs.mean())
 
 
 def erlang_c(servers: int, load: float) -> float:

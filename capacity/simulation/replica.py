@@ -8,6 +8,8 @@ from capacity.simulation.decoding import Decoding
 from capacity.simulation.log import Log
 from capacity.simulation.scheduling import Scheduling
 from capacity.simulation.step_model import StepModel
+from capacity.work.software import SPAN
+from server.models import sizes
 
 if TYPE_CHECKING:
     from capacity.simulation.scheduling import Request, Span
@@ -38,14 +40,14 @@ class Run:
     before: float  # when what is under way at the start is done
     count: int
     active: int
-    live: float
+    read: int
     grown: int
 
     def end(self, steps: int) -> float:
         """Of the first so many."""
         if steps == 0:
             return self.before
-        return self.start + self.model.steps(steps, self.active, self.live, self.grown)
+        return self.start + self.model.steps(steps, self.active, self.read, self.grown)
 
 
 class Replica:
@@ -59,7 +61,9 @@ class Replica:
     def __init__(self, scheduling: Scheduling, model: StepModel, log: Log, ahead: int) -> None:
         self._scheduling, self._model, self._log, self._ahead = scheduling, model, log, ahead
         self._turns = scheduling.turns()
-        self._decoding = Decoding(model.setting.kept_positions)
+        setting = model.setting
+        spans = sizes.spans(setting.kept_positions) if setting.cache_reads == SPAN else ()
+        self._decoding = Decoding(setting.kept_positions, setting.slots, spans)
         self._flights: deque[Flight] = deque()
         self._run: Run | None = None
         self._free_at = 0.0  # when the device has nothing left to do
@@ -116,8 +120,7 @@ class Replica:
             self._flights[0].end if self._flights else now,
             count,
             decoding.active,
-            decoding.live + decoding.growing,
-            decoding.growing,
+            *decoding.reads(self._turns.steps),
         )
         self.next_at = run.end(count - self._ahead)
 

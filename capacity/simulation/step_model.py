@@ -1,9 +1,10 @@
 """Seconds of a dispatch, ready to be asked a million times.
 
 `capacity.timing` says what a step takes. Of it, the device's part of a decode step is linear in the
-live positions and the host's linear in the sequences, so that two points of each give all others;
-a prefill dispatch is a constant of its padded size, and its attention. Where idle rows are skipped,
-the products of a step depend on its sequences and those of a dispatch on its tokens: tables.
+positions it reads and the host's linear in the sequences, so that two points of each give all
+others; a prefill dispatch is a constant of its padded size, and its attention. Where idle rows are
+skipped, the products of a step depend on its sequences and those of a dispatch on its tokens:
+tables.
 """
 
 import math
@@ -32,8 +33,8 @@ class StepModel:
         self.setting, self._decode, self._prefill = setting, decode, prefill
         where = setting.slice
         none, one, far = (
-            step_time(decode_work(setting, active, live), where, decode)
-            for active, live in ((0.0, 0.0), (1.0, 0.0), (0.0, _FAR))
+            step_time(decode_work(setting, active, read), where, decode)
+            for active, read in ((0.0, 0.0), (1.0, 0.0), (0.0, _FAR))
         )
         active = np.arange(setting.slots + 1.0)
         device = step_time(decode_work(setting, active, 0.0), where, decode).device
@@ -53,34 +54,34 @@ class StepModel:
         setting = self.setting
         return sizes.prefill_sizes(setting.slots, setting.cache_length, setting.chunk)
 
-    def step(self, active: Amount, live: Amount) -> Amount:
-        """Seconds of a decode step of so many sequences with so many positions in all."""
+    def step(self, active: Amount, read: Amount) -> Amount:
+        """Seconds of a decode step of so many sequences that reads so many positions in all."""
         host = self._host + self._sequence * active
         if isinstance(active, int):
             device: Amount = self._device[active]
         else:
             device = np.interp(active, np.arange(len(self._device)), self._device)
-        return side_by_side(host, device + self._position * live, self._decode)
+        return side_by_side(host, device + self._position * read, self._decode)
 
-    def steps(self, count: int, active: int, live: float, grown: int) -> float:
-        """Seconds of `count` decode steps one after another, the first with `live` positions, each
+    def steps(self, count: int, active: int, read: float, grown: int) -> float:
+        """Seconds of `count` decode steps one after another, the first reads `read` positions, each
         with `grown` more than the one before.
 
         Two points, one standard deviation of the steps' places either side of their mean, give the
         sum of any cubic exactly; step times over one run of steps are nearly a straight line.
         """
         if count == 1:
-            return self.step(active, live)
+            return self.step(active, read)
         middle, spread = (count - 1) / 2, math.sqrt((count * count - 1) / 12)
-        low = self.step(active, live + grown * (middle - spread))
-        return count * (low + self.step(active, live + grown * (middle + spread))) / 2
+        low = self.step(active, read + grown * (middle - spread))
+        return count * (low + self.step(active, read + grown * (middle + spread))) / 2
 
     def read(self, chunks: list[tuple[int, int]]) -> float:
         """Seconds of a prefill dispatch; `chunks` as in `dispatch_work`."""
         longest = max(size for _, size in chunks)
         size = next(each for each in self.prefills if each[1] >= longest)
         device, host = self._products(size, chunks)
-        part = chunk_attention(self.setting, chunks)
+        part = chunk_attention(self.setting, *size, chunks)
         attention = max(part.bytes * self._byte, part.flops * self._flop)
         seconds = side_by_side(host, device + attention, self._prefill)
         # With the first chunk of a prompt comes what the host does to take a request in.

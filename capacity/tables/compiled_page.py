@@ -23,8 +23,8 @@ _RATES_MEAN = (
     "- *By cycles*: the same with the compiler's own estimate of cycles where that is longer. It "
     "leaves out waits and some kernels.",
     "- *Planner expects*: `capacity estimate` of the whole published run (2,000 requests at once, "
-    "with its empty slots at the end, reading live positions only) by our server, of priors alone: "
-    "no TPU has calibrated them.",
+    "with its empty slots at the end, each step reading of every slot the span that holds the "
+    "longest live one) by our server, of priors alone: no TPU has calibrated them.",
     "- *Published*: jetstream-pytorch's measurement of that run; it reads the whole cache.",
 )
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from capacity.work.part import CACHE, WEIGHTS, Amount, Part, Work
 from capacity.work.setting import Setting
-from capacity.work.software import LEAST
+from capacity.work.software import LEAST, SPAN
 from server.models import sizes
 from server.models.spec import ModelSpec
 from server.quant.schemes import SCHEMES
@@ -27,18 +27,16 @@ def matrix_weights(model: ModelSpec) -> tuple[int, int]:
     return model.layers * layer, sizes.head_matrix(model).weights
 
 
-def decode_work(setting: Setting, active: Amount, live: Amount) -> Work:
-    """A step in which `active` sequences, with `live` positions in all, make a token each.
+def decode_work(setting: Setting, active: Amount, read: Amount) -> Work:
+    """A step in which `active` sequences make a token each and attention goes through `read`
+    positions (`capacity.work.reading`).
 
     Both over the whole slice; arrays give work for each of several steps. All slots are computed,
     whether active or not, but where idle ones are skipped.
     """
     model, replicas = setting.model, setting.replicas
     rows = (active if setting.skips_idle else setting.slots) / replicas
-    if setting.software.cache_reads == "whole":
-        positions: Amount = setting.slots * setting.kept_positions / replicas
-    else:
-        positions = live / replicas
+    positions = read / replicas
     flops = 4.0 * positions * _heads(setting) * model.head_dim * model.layers
     attention = Part(
         CACHE,
@@ -70,9 +68,15 @@ def prefill_work(setting: Setting, lengths: Amount, rows: int = 1) -> Work:
     chunked = software.chunks_prompts
     dispatches = np.ceil(tokens / setting.chunk) if chunked else np.ones_like(tokens)
     # Half of the square is masked; what is beyond the window is not seen.
-    seen = np.minimum(prompt, setting.kept_positions) / 2
-    flops = 4.0 * tokens * seen * _heads(setting) * model.head_dim * model.layers
-    attention = Part(CACHE, tokens * setting.position_bytes, flops, setting.compute)
+    kept = setting.kept_positions
+    seen, read = tokens * np.minimum(prompt, kept) / 2, tokens
+    if chunked and setting.cache_reads == SPAN:
+        # Chunks after the first go through all that a slot keeps.
+        first = np.minimum(prompt, setting.chunk)
+        seen = rows * (first * np.minimum(first, kept) / 2 + (prompt - first) * kept)
+        read = tokens + (dispatches - 1) * kept
+    flops = 4.0 * seen * _heads(setting) * model.head_dim * model.layers
+    attention = Part(CACHE, read * setting.position_bytes, flops, setting.compute)
     return Work(
         parts=(*_products(setting, tokens, rows if chunked else tokens, dispatches), attention),
         reduced=_reduced(setting, tokens),
@@ -91,7 +95,7 @@ def dispatch_work(
     read = float(sum(own for _, own in chunks) if setting.skips_idle else rows * tokens)
     ends = len(chunks) if setting.skips_idle else rows
     return Work(
-        parts=(*_products(setting, read, ends), chunk_attention(setting, chunks)),
+        parts=(*_products(setting, read, ends), chunk_attention(setting, rows, tokens, chunks)),
         reduced=_reduced(setting, read),
         collectives=_collectives(setting),
         sharers=setting.split,
@@ -99,14 +103,20 @@ def dispatch_work(
     )
 
 
-def chunk_attention(setting: Setting, chunks: Sequence[tuple[int, int]]) -> Part:
+def chunk_attention(
+    setting: Setting, rows: int, tokens: int, chunks: Sequence[tuple[int, int]]
+) -> Part:
     """Attention of chunks of prompts, as in `dispatch_work`."""
     model, kept = setting.model, setting.kept_positions
-    # Half of a chunk's own square is masked; before it is what the slot still holds.
-    seen = sum(size * min(before + size / 2, kept) for before, size in chunks)
-    read = sum(size + min(before, kept) for before, size in chunks)
+    if setting.cache_reads == SPAN and any(before for before, _ in chunks):
+        # The program for chunks that have something before them goes through the whole of slots.
+        seen, read = float(rows * tokens * kept), float(rows * (tokens + kept))
+    else:
+        # Half of a chunk's own square is masked; before it is what the slot still holds.
+        seen = float(sum(size * min(before + size / 2, kept) for before, size in chunks))
+        read = float(sum(size + min(before, kept) for before, size in chunks))
     flops = 4.0 * seen * _heads(setting) * model.head_dim * model.layers
-    return Part(CACHE, float(read) * setting.position_bytes, flops, setting.compute)
+    return Part(CACHE, read * setting.position_bytes, flops, setting.compute)
 
 
 def _products(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from capacity.hardware.slice import Slice
-from capacity.work.software import SOFTWARE, Software
+from capacity.work.software import LIVE, SOFTWARE, Software
 from client.errors import UsageError
 from server.models import sizes
 from server.models.spec import ModelSpec
@@ -72,6 +72,12 @@ class Setting:
     def skips_idle(self) -> bool:
         """Whether rows without a token cost no products: our CPU kernel looks for them."""
         return self.software.skips_on_cpu and self.slice.chip.kind == "cpu"
+
+    @property
+    def cache_reads(self) -> str:
+        """What a decode step reads of the cache, as in `capacity.work.software`."""
+        on_cpu = self.slice.chip.kind == "cpu"
+        return LIVE if on_cpu and self.software.live_on_cpu else self.software.cache_reads
 
     @property
     def kept_positions(self) -> int:

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 from capacity.names import pick
 
-READS = ("live", "whole")
+# What a decode step's attention goes through: the live positions of the active slots, the whole
+# cache of every slot, or of every slot a span that holds the longest live one.
+LIVE, SPAN, WHOLE = "live", "span", "whole"
 
 
 @dataclass(frozen=True)
 class Software:
-    """cache_reads: a decode step reads the live positions, or the whole cache of every slot.
+    """cache_reads: one of the above; live_on_cpu: on CPUs the live positions all the same.
     stores_tied_head: a tied head is kept beside the table of embeddings.
     quantizes_head: the output head is stored as the matrices of the layers are.
     expands_heads: keys and values are copied for every query head, and appended by copying.
@@ -22,7 +24,8 @@ class Software:
 
     name: str
     text: str
-    cache_reads: str = "live"
+    cache_reads: str = LIVE
+    live_on_cpu: bool = False
     stores_tied_head: bool = False
     quantizes_head: bool = False
     expands_heads: bool = False
@@ -37,6 +40,8 @@ _ALL = (
     Software(
         "loadstone",
         "this project's server",
+        cache_reads=SPAN,
+        live_on_cpu=True,
         stores_tied_head=True,
         quantizes_head=True,
         chunks_prompts=True,
@@ -52,7 +57,7 @@ _ALL = (
     Software(
         "jetstream",
         "jetstream-pytorch of spring 2024: reads the whole cache, one prompt a prefill",
-        cache_reads="whole",
+        cache_reads=WHOLE,
         quantizes_head=True,
         pads_prompts=True,
     ),

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from capacity.simulation.step_model import StepModel
+from capacity.work.reading import positions_read
 from server.engine.protocol import EngineShape, Finish, PrefillSize, Token
 from server.scheduler import Decode, Policy, Prefill, Request, Scheduler
 
@@ -68,8 +69,9 @@ class PlainReplica:
         kept = self.model.setting.kept_positions
         for slot in self.slots.values():
             slot.positions += 1
-        live = sum(min(slot.positions, kept) for slot in self.slots.values())
-        seconds = self.model.step(len(self.slots), live)
+        seen = [min(slot.positions, kept) for slot in self.slots.values()]
+        read = positions_read(self.model.setting, sum(seen), max(seen))
+        seconds = self.model.step(len(self.slots), read)
         return seconds, [self._make(number) for number in list(self.slots)]
 
     def _open(self, chunk) -> Token:

@@ -259,15 +259,15 @@ PLAN = ("plan", "--model", "llama2-7b", "--slice", "v5e-4,v5e-1,v6e-1", "--batch
 
 
 def test_simulate_prints_percentiles_of_each_fleet(capsys: pytest.CaptureFixture[str]) -> None:
-    words = (*SIMULATE, "--rate", "40", "--replicas", "1,2", "--goodput", "ttft:900", "tpot:60")
+    words = (*SIMULATE, "--rate", "25", "--replicas", "1,2", "--goodput", "ttft:900", "tpot:60")
     status, out, _ = run(capsys, *words)
     assert status == OK
-    assert "| Queue wait (ms) |" in out and "400 requests, 40 requests/s, poisson" in out
+    assert "| Queue wait (ms) |" in out and "400 requests, 25 requests/s, poisson" in out
     _, out, _ = run(capsys, *words, "--json")
     one, two = json.loads(out)
     assert (one["replicas"], two["chips"]) == (1, 16)
     assert one["completed"] == 400 and one["p99_ttft_ms"] > two["p50_ttft_ms"] > 0
-    status, out, _ = run(capsys, *SIMULATE, "--rate", "40", "--goodput", "tpot:5")
+    status, out, _ = run(capsys, *SIMULATE, "--rate", "25", "--goodput", "tpot:5")
     assert status == FOUND and "service level missed" in out
 
 

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from capacity.serving.batch_run import batch_run, batch_throughput, prefill_seconds, time_batch
 from capacity.serving.cost import datasheet_power, price_per_million
 from capacity.serving.lengths import Lengths
+from capacity.serving.positions import mean_positions, mean_read
 from capacity.serving.schedule import schedule
 from capacity.serving.steady import Server, erlang_c
 from capacity.timing.efficiency import Efficiency
 from capacity.timing.seconds import step_time
 from capacity.work.decode import decode_work
+from capacity.work.reading import span_of
+from capacity.work.software import SOFTWARE
 from client.errors import UsageError
 from client.sweeping.roofline import live_positions
 
@@ -46,6 +49,7 @@ def test_the_schedule_is_that_of_slots_filled_step_by_step(
             each[1] -= 1
         assert plan.active[step] == len(running)
         assert plan.live[step] == sum(min(seen, kept) for seen, _ in running)
+        assert plan.longest[step] == max(min(seen, kept) for seen, _ in running)
         running = [each for each in running if each[1]]
     assert not running
     assert all(answer == 1 for _, answer in waiting)
@@ -54,7 +58,8 @@ def test_the_schedule_is_that_of_slots_filled_step_by_step(
 @settings(max_examples=40, deadline=None)
 @given(pairs, st.integers(1, 9))
 def test_times_are_those_of_an_event_by_event_run(found: list[tuple[int, int]], slots: int) -> None:
-    base = setting(where="h100", slots=slots, cache_length=64)
+    # Spans of 128 and 200 positions.
+    base = setting(where="h100", slots=slots, cache_length=200)
     run = batch_run(base, of(found))
     reading = prefill_seconds(run.prefill, base, REAL)
     clock, first, last = 0.0, {}, {}
@@ -69,8 +74,9 @@ def test_times_are_those_of_an_event_by_event_run(found: list[tuple[int, int]], 
                 running[index] = [prompt, answer - 1]
         if not running:
             continue
-        live = sum(min(seen + 1, 64) for seen, _ in running.values())
-        work = decode_work(base, float(len(running)), float(live))
+        longest = max(min(seen + 1, 200) for seen, _ in running.values())
+        read = slots * (128 if longest <= 128 else 200)
+        work = decode_work(base, float(len(running)), float(read))
         clock += float(step_time(work, base.slice, REAL).total)
         for index in list(running):
             last[index] = clock
@@ -89,10 +95,27 @@ def test_times_are_those_of_an_event_by_event_run(found: list[tuple[int, int]], 
 @settings(max_examples=40, deadline=None)
 @given(pairs, st.integers(1, 50))
 def test_live_positions_are_the_clients(found: list[tuple[int, int]], kept: int) -> None:
-    server = Server(setting(where="h100", slots=4, cache_length=kept), of(found), REAL)
     theirs = live_positions(found, kept)
     if theirs is not None:
-        assert server.positions == pytest.approx(theirs)
+        assert mean_positions(of(found), kept) == pytest.approx(theirs)
+
+
+def test_a_step_of_several_reads_the_span_of_the_longest_of_them() -> None:
+    """Against sequences drawn at random decode steps."""
+    base = setting(where="h100", slots=64, cache_length=1024)
+    random = np.random.default_rng(0)
+    found = of([(int(a), int(b)) for a, b in random.integers(2, 700, (300, 2))])
+    steps = found.outputs - 1
+    for active in (1, 3, 20, 64):
+        who = random.choice(len(steps), (4000, active), p=steps / steps.sum())
+        at = found.inputs[who] + random.integers(1, steps[who] + 1)
+        drawn = span_of(base, np.minimum(at, 1024).max(axis=1)).mean()
+        assert mean_read(base, found, active) == pytest.approx(64 * drawn, rel=0.02)
+    both = mean_read(base, found, np.array([3.0, 20.0]))
+    assert both == pytest.approx([mean_read(base, found, n) for n in (3, 20)])
+    assert mean_read(base, of([(200, 1)]), 5) == 64 * 256
+    live = setting(where="h100", slots=64, software=SOFTWARE["least"])
+    assert mean_read(live, found, 5) == pytest.approx(5 * mean_positions(found, 2048))
 
 
 def test_erlangs_formula() -> None:
@@ -130,10 +153,12 @@ def test_load_makes_everything_slower_up_to_the_most_and_no_further() -> None:
 
 def test_a_full_server_gives_what_a_long_run_of_many_requests_does() -> None:
     base = setting(where="h100", slots=16)
-    lengths = of([(100, 200)] * 1600)
+    # Of many lengths: of one they go through the spans in step.
+    drawn = np.random.default_rng(0).integers((50, 100), (150, 300), (3000, 2))
+    lengths = of([(int(a), int(b)) for a, b in drawn])
     long = time_batch(batch_run(base, lengths), REAL)
-    steady = Server(base, lengths, REAL)
-    assert long.throughput == pytest.approx(steady.most_requests * 200, rel=0.02)
+    most = Server(base, lengths, REAL).most_requests
+    assert long.throughput == pytest.approx(most * lengths.outputs.mean(), rel=0.02)
 
 
 def test_energy_and_price() -> None:

@@ -1,6 +1,7 @@
 """The simulation against a plain one, theory and the closed form, and what it conserves."""
 
 import json
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from capacity.simulation.traffic import Traffic, at_rate, read_traffic
 from capacity.timing.efficiency import Efficiency
 from capacity.timing.seconds import step_time
 from capacity.work.decode import decode_work, dispatch_work
+from capacity.work.software import LIVE, SOFTWARE, SPAN
 from client.errors import UsageError
 from client.load.arrivals import Arrivals
 
@@ -28,7 +30,7 @@ REAL = Efficiency(
     0.7, 0.8, 0.6, 0.7, 0.4, 0.5, step_s=1e-3, sequence_s=1e-5, request_s=2e-3, overlap=2.5
 )
 asks = st.lists(
-    st.tuples(st.floats(0, 0.05), st.integers(1, 150), st.integers(1, 40)), min_size=1, max_size=40
+    st.tuples(st.floats(0, 0.05), st.integers(1, 300), st.integers(1, 40)), min_size=1, max_size=40
 )
 
 
@@ -41,11 +43,24 @@ def traffic(found: list[tuple[float, int, int]]) -> Traffic:
 
 
 @settings(max_examples=200, deadline=None)
-@given(asks, st.integers(1, 6), st.integers(20, 200), st.integers(0, 1), st.integers(1, 3))
+@given(
+    asks,
+    st.integers(1, 6),
+    st.integers(20, 600),
+    st.integers(0, 1),
+    st.integers(1, 3),
+    st.sampled_from((LIVE, SPAN)),
+)
 def test_jumping_over_steps_changes_nothing(
-    found: list[tuple[float, int, int]], slots: int, kept: int, ahead: int, per_decode: int
+    found: list[tuple[float, int, int]],
+    slots: int,
+    kept: int,
+    ahead: int,
+    per_decode: int,
+    reads: str,
 ) -> None:
-    base = setting(slots=slots, cache_length=kept, chunk=64)
+    software = replace(SOFTWARE["loadstone"], cache_reads=reads)
+    base = setting(slots=slots, cache_length=kept, chunk=64, software=software)
     model = StepModel(base, REAL, REAL)
     asked = traffic(found)
     plain = PlainReplica(model, model.prefills, per_decode, ahead).run(
@@ -203,19 +218,19 @@ def test_an_interrupt_leaves_what_had_happened_and_says_so() -> None:
     st.integers(1, 30),
 )
 def test_the_model_of_steps_is_the_formula(
-    where: str, weights: str, overlap: float, active: int, live: int, count: int
+    where: str, weights: str, overlap: float, active: int, positions: int, count: int
 ) -> None:
     base = setting(where=where, weights=weights, slots=64)
     efficiency = Efficiency(0.7, 0.8, 0.6, 0.7, 0.4, 0.5, 1e-3, 1e-5, 1e-5, overlap=overlap)
     model = StepModel(base, efficiency, efficiency)
 
-    def formula(live: float) -> float:
-        work = decode_work(base, float(active), float(live))
+    def formula(read: float) -> float:
+        work = decode_work(base, float(active), float(read))
         return float(step_time(work, base.slice, efficiency).total)
 
-    assert model.step(active, live) == pytest.approx(formula(live))
-    total = sum(formula(live + active * step) for step in range(count))
-    assert model.steps(count, active, live, active) == pytest.approx(total)
+    assert model.step(active, positions) == pytest.approx(formula(positions))
+    total = sum(formula(positions + active * step) for step in range(count))
+    assert model.steps(count, active, positions, active) == pytest.approx(total)
     chunks = [(512, 64), (0, 20)]
     work = dispatch_work(base, 8, 64, chunks)
     read = float(step_time(work, base.slice, efficiency).total)

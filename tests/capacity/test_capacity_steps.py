@@ -14,6 +14,7 @@ from capacity.records.steps import read_dispatches, step_observations, step_prio
 from capacity.simulation.step_model import StepModel, step_model
 from capacity.timing.efficiency import Efficiency
 from capacity.timing.profiles import LOADSTONE
+from capacity.work.reading import positions_read
 from capacity.work.setting import Setting
 from client.errors import UsageError
 
@@ -61,7 +62,7 @@ def test_dispatches_of_a_run_are_found_as_they_were(tmp_path: Path) -> None:
         truth = (
             model.read([(0, prompt) for prompt in each.prompts])
             if each.prompts
-            else model.step(each.active, each.live)
+            else model.step(each.active, positions_read(BASE, each.live, each.longest))
         )
         assert each.seconds == pytest.approx(truth, rel=0.02, abs=2e-4)
 
@@ -75,8 +76,8 @@ def test_a_fit_to_them_predicts_steps_that_it_has_not_seen(tmp_path: Path) -> No
     posterior = fit(observations, step_priors(LOADSTONE), 0.03)
     fitted, truth = step_model(BASE, posterior.values), StepModel(BASE, DECODE, PREFILL)
     for active, each in ((1, 100), (4, 300), (12, 150), (16, 200)):
-        wanted = truth.step(active, active * each)
-        assert fitted.step(active, active * each) == pytest.approx(wanted, rel=0.03)
+        read = positions_read(BASE, active * each, each)
+        assert fitted.step(active, read) == pytest.approx(truth.step(active, read), rel=0.03)
     for chunks in ([(0, 20)], [(0, 100), (0, 90)], [(0, 250)]):
         assert fitted.read(chunks) == pytest.approx(truth.read(chunks), rel=0.08)
 

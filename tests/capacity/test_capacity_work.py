@@ -1,12 +1,15 @@
 """Bytes and FLOPs of a step, against formulas written out here."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from capacity_settings import setting
 
-from capacity.work.decode import decode_work, prefill_work
+from capacity.work.decode import decode_work, dispatch_work, prefill_work
 from capacity.work.forward import Forward, forward_memory, forward_work
 from capacity.work.part import CACHE, WEIGHTS
+from capacity.work.reading import positions_read
 from capacity.work.software import SOFTWARE
 from server.models.catalogue import catalogue
 
@@ -26,7 +29,7 @@ def llama2_7b_products() -> int:
     return 32 * (4 * 4096 * 4096 + 3 * 4096 * 11008) + 32000 * 4096
 
 
-def test_a_decode_step_reads_each_weight_once_and_the_live_positions() -> None:
+def test_a_decode_step_reads_each_weight_once_and_what_it_is_told_of_the_cache() -> None:
     work = decode_work(setting(where="v5e-1", slots=16), 16, 16 * 300)
     assert part(work, WEIGHTS) == (2 * llama2_7b_products(), 2 * 16 * llama2_7b_products())
     # Keys and values of 32 layers, 32 heads of 128, 16 bits.
@@ -37,8 +40,40 @@ def test_a_decode_step_reads_each_weight_once_and_the_live_positions() -> None:
 
 def test_jetstream_reads_the_whole_cache_whatever_lives() -> None:
     whole = setting(slots=96, cache_length=2048, software=SOFTWARE["jetstream"])
-    few, many = decode_work(whole, 1, 10), decode_work(whole, 96, 96 * 2048)
-    assert part(few, CACHE) == part(many, CACHE)
+    assert positions_read(whole, 10, 10) == positions_read(whole, 96 * 2048, 2048) == 96 * 2048
+
+
+@pytest.mark.parametrize(
+    ("longest", "span"), [(1, 128), (128, 128), (129, 256), (1100, 2000), (2000, 2000)]
+)
+def test_our_server_reads_of_every_slot_the_span_that_holds_the_longest(
+    longest: int, span: int
+) -> None:
+    ours = setting(slots=96, cache_length=2000)
+    assert positions_read(ours, 1, longest) == 96 * span
+    both = positions_read(ours, np.array([1, 1]), np.array([longest, 300]))
+    assert list(both) == [96 * span, 96 * 512]
+
+
+def test_on_cpus_our_kernel_stops_at_the_end_of_each_sequence() -> None:
+    ours = setting(where="h100", slots=4)
+    chip = replace(ours.slice.chip, kind="cpu")
+    assert positions_read(replace(ours, slice=replace(ours.slice, chip=chip)), 700, 300) == 700
+
+
+def test_the_chunks_of_a_long_prompt_go_through_the_whole_of_a_slot() -> None:
+    base = setting(where="v5e-1", chunk=256, cache_length=1024)
+    each = 4 * 32 * 32 * 128  # FLOPs of a query and a key
+    _, once = part(prefill_work(base, [256]), CACHE)
+    _, twice = part(prefill_work(base, [512]), CACHE)
+    assert once == each * 256 * 128
+    assert twice == once + each * 256 * 1024
+    alone = dispatch_work(base, 1, 256, [(0, 256)])
+    later = dispatch_work(base, 1, 256, [(256, 100)])
+    assert part(alone, CACHE)[1] == once
+    assert part(later, CACHE)[1] == each * 256 * 1024
+    read, stored = part(later, CACHE)[0], part(alone, CACHE)[0] / 256
+    assert read == stored * (256 + 1024)
 
 
 def test_sharing_a_model_splits_its_bytes_and_adds_sums_over_the_chips() -> None:
