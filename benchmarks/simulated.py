@@ -4,10 +4,10 @@
     python -m benchmarks.simulated --seconds 10 --calibration-seconds 4     # does it work?
     python -m benchmarks.simulated --steady          # beside a device that never drifts
 
-Starts `python -m server` on SmolLM2-135M and measures in closed loop, with one request at a time,
-half of the slots and all of them busy; the last says what it can take. Then Poisson arrivals and a
-bursty trace are replayed at shares of that, and each is simulated from its arrivals and lengths
-alone, with dispatches (`capacity calibrate --steps`) fitted to closed loops right before and right
+Starts `python -m server` on SmolLM2-135M and calibrates: one request at a time, all slots busy,
+which says what it can take, and Poisson arrivals at 65% of that. Then Poisson arrivals and a
+bursty trace are replayed at other shares of it, and each is simulated from its arrivals and lengths
+alone, with dispatches (`capacity calibrate --steps`) fitted to calibrations right before and right
 after it: a machine's speed drifts by more in minutes than a queue at 80% forgives. No run that is
 predicted is among those that were fitted to. A second prediction takes dispatches from the load
 itself: how long they took, not who waited for them. What it misses is not the machine's drift.
@@ -30,6 +30,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.serving import serving
 
 LOADS = (0.5, 0.8, 1.1)
+CALIBRATED = 0.65  # of what the server can take, too
 MODEL = "smollm2-135m"
 CACHE_LENGTH = 1024
 PROMPT, ANSWER, SIGMA = 150, 60, 0.5
@@ -40,6 +41,14 @@ _INVALID = 3  # status of client.benchmark
 # By the client's names: simulated, simulated with the load's own dispatches, and measured.
 Figures = tuple[Mapping[str, float], Mapping[str, float], Mapping[str, float]]
 HEADERS = ("load", "figure", "predicted", "measured", "error", "with its own dispatches", "error")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Records of runs to calibrate with, and the requests a second that the server could take."""
+
+    runs: list[Path]
+    most: float
 
 
 @dataclass(frozen=True)
@@ -89,15 +98,15 @@ def _compare(options: argparse.Namespace, folder: Path) -> None:
     summaries: list[Mapping[str, float]] = []
     found: dict[str, list[Figures]] = {}
     with _server(options) as port:
-        before = _calibration_runs(options, folder / "calibration", port)
-        most = _most_requests(before[-1])
+        before = first = _calibration_runs(options, folder / "calibration", port)
         for number in range(options.rounds):
-            for case in _cases(options, folder, most, seed=number + 1):
+            for case in _cases(options, folder, first.most, seed=number + 1):
                 where = folder / f"{number}-{case.name}"
                 record = _measure(where, port, case.options, options.accept_invalid)
                 after = _calibration_runs(options, where / "calibration", port)
                 fit, own = where / "calibration.json", where / "own.json"
-                fits.append(f"- {case.name}: {_fit(options, [*before, *after], fit, chips)}")
+                line = _fit(options, [*before.runs, *after.runs], fit, chips)
+                fits.append(f"- {case.name}: {line}")
                 summaries.append(json.loads(fit.read_text())["held_out"])
                 before = after
                 _fit(options, [record], own, chips)
@@ -108,7 +117,7 @@ def _compare(options: argparse.Namespace, folder: Path) -> None:
                 print("\n".join(_rows(case.name, found[case.name])), file=sys.stderr, flush=True)
     if options.accept_invalid:
         print("INVALID runs were accepted: these figures only show that the script works.\n")
-    print(f"{describe_machine()}\n\nThe server could take {most:.2f} requests/s at first.\n")
+    print(f"{describe_machine()}\n\nThe server could take {first.most:.2f} requests/s at first.\n")
     print("Dispatches, held out:\n")
     print("\n".join([*fits, _coverage(summaries)]) + "\n")
     print(_line(HEADERS) + "\n" + "|---" * len(HEADERS) + "|")
@@ -138,20 +147,26 @@ def _fit(options: argparse.Namespace, records: Sequence[Path], out: Path, chips:
     return next(line for line in printed.splitlines() if line.startswith("Left out"))
 
 
-def _calibration_runs(options: argparse.Namespace, folder: Path, port: int) -> list[Path]:
-    """One at a time, half of the slots, and twice as many as there are slots."""
+def _calibration_runs(options: argparse.Namespace, folder: Path, port: int) -> Calibration:
+    """One request at a time, twice as many as there are slots, and requests that come one by one
+    at a rate that is not among those predicted."""
     slots = options.batch_size
-    found, rate = [], 0.0
-    for streams in sorted({1, max(slots // 2, 1), 2 * slots}):
-        # As many as should take that long: the first run tells what one stream gets.
-        wanted = round(options.calibration_seconds * rate * min(streams, slots) * 0.5)
-        count = max(4 if streams == 1 else 3 * streams, wanted)
-        load = ["--num-prompts", str(count), "--max-concurrency", str(streams)]
-        words = [*load, *_lengths(100 + streams)]
-        found.append(_measure(folder / str(streams), port, words, options.accept_invalid))
-        if streams == 1:
-            rate = json.loads(found[0].read_text())["request_throughput"]
-    return found
+
+    def runs(name: str, seed: int, load: Sequence[str]) -> Path:
+        words = [*load, *_lengths(seed)]
+        return _measure(folder / name, port, words, options.accept_invalid)
+
+    alone = runs("alone", 101, ["--num-prompts", "4", "--max-concurrency", "1"])
+    # As many as should take that long, by what one stream gets.
+    rate = json.loads(alone.read_text())["request_throughput"]
+    count = max(6 * slots, round(options.calibration_seconds * rate * slots * 0.5))
+    load = ["--num-prompts", str(count), "--max-concurrency", str(2 * slots)]
+    full = runs("full", 100 + 2 * slots, load)
+    most = _most_requests(full)
+    between = CALIBRATED * most
+    count = max(round(between * options.calibration_seconds), 5)
+    load = ["--request-rate", f"{between:.4f}", "--num-prompts", str(count)]
+    return Calibration([alone, full, runs("between", 100, load)], most)
 
 
 def _most_requests(record: Path) -> float:

@@ -1,7 +1,7 @@
 """The chips that records name."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from capacity.hardware.chip import Chip, Figure
@@ -60,4 +60,23 @@ def host_of(machine: Mapping[str, Any]) -> Chip:
     }
     if machine.get("avx512_bf16"):  # records before November 2026 do not say
         figures["bf16_tops"] = Figure(BF16_PEAK * machine["peak_tflops"], _SOURCE, "", False)
-    return Chip(_CPU, str(machine.get("cpu", "CPU")), _CPU, figures)
+    name, cores = str(machine.get("cpu", "CPU")), machine.get("cores")
+    return Chip(_CPU, f"{name}, {cores} cores" if cores else name, _CPU, figures)
+
+
+def with_all_peaks(chips: Iterable[Chip]) -> dict[str, Chip]:
+    """CPUs by their titles, each with the largest figures that any of its records has.
+
+    Each record measured them when it began, and a busy minute lowers a peak by a quarter: efficiencies
+    relative to different peaks cannot be told together.
+    """
+    found: dict[str, Chip] = {}
+    for chip in chips:
+        if chip.kind != _CPU:
+            continue
+        known = found.setdefault(chip.title, chip)
+        figures = dict(known.figures)
+        for name, figure in chip.figures.items():
+            figures[name] = max(figures.get(name, figure), figure, key=lambda each: each.value)
+        found[chip.title] = replace(known, figures=figures)
+    return found

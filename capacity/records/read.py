@@ -19,7 +19,7 @@ from capacity.models import find_model
 from capacity.records.document import OFFLINE, SWEEP, read_document, record_files
 from capacity.records.offline import generation, points
 from capacity.records.own import RATED, SERVED, OwnRun
-from capacity.records.places import Places, VirtualDevices, host_of
+from capacity.records.places import Places, VirtualDevices, host_of, with_all_peaks
 from capacity.serving.lengths import Lengths
 from capacity.serving.rows import completed_lengths
 from capacity.work.setting import Setting
@@ -62,7 +62,7 @@ class Reader:
         if not runs:
             why = f": {'; '.join(notes)}" if notes else ""
             raise UsageError(f"no measured run in {', '.join(map(str, paths))}{why}")
-        return runs, notes
+        return _with_all_peaks(runs), notes
 
     def _read(self, path: Path, notes: list[str]) -> list[OwnRun]:
         document = read_document(path)
@@ -144,6 +144,17 @@ class Reader:
         return _setting(
             model, where, given.weights, given.cache, given.sharding, slots, length, given.software
         )
+
+
+def _with_all_peaks(runs: Sequence[OwnRun]) -> list[OwnRun]:
+    hosts = with_all_peaks(run.setting.slice.chip for run in runs)
+    found = []
+    for run in runs:
+        where = run.setting.slice
+        chip = hosts.get(where.chip.title, where.chip)
+        setting = replace(run.setting, slice=replace(where, chip=chip))
+        found.append(replace(run, setting=setting))
+    return found
 
 
 def _name_of(cell: Mapping[str, Any]) -> str:

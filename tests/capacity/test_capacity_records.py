@@ -52,6 +52,25 @@ def test_a_sweep_calibrates_back_to_what_made_it(tmp_path: Path) -> None:
         assert each.predict(TRUE) == pytest.approx(each.measured)
 
 
+def test_records_of_one_host_share_the_largest_peaks_that_any_of_them_measured(
+    tmp_path: Path,
+) -> None:
+    busy = write_sweep(tmp_path / "busy", batches=(2,))
+    other = write_sweep(tmp_path / "other", batches=(3,))
+    quiet = write_sweep(tmp_path / "quiet", batches=(4,))
+    for state, differs in (
+        (busy, {"bandwidth_gbps": 20.0, "peak_tflops": 0.25}),
+        (other, {"cpu": "another", "bandwidth_gbps": 99.0}),
+    ):
+        document = json.loads(state.read_text())
+        document["machine"] |= differs
+        state.write_text(json.dumps(document))
+    runs, _ = reader().read([busy, quiet, other])
+    chips = [run.setting.slice.chip for run in runs]
+    assert [chip.bandwidth for chip in chips] == [30e9, 30e9, 99e9]
+    assert [chip.peak("fp32") for chip in chips] == [0.25e12, 0.25e12, 0.2e12]
+
+
 def test_cells_that_were_not_measured_are_left_out(tmp_path: Path) -> None:
     refused = write_sweep(tmp_path / "refused", status="refused")
     with pytest.raises(UsageError, match="no measured run"):

@@ -10,6 +10,7 @@ from capacity.work.decode import decode_work, dispatch_work, prefill_work
 from capacity.work.forward import Forward, forward_memory, forward_work
 from capacity.work.part import CACHE, WEIGHTS
 from capacity.work.reading import positions_read
+from capacity.work.setting import Setting
 from capacity.work.software import SOFTWARE
 from server.models.catalogue import catalogue
 
@@ -22,6 +23,11 @@ def part(work, kind: str) -> tuple[float, ...]:
     return tuple(
         sum(each.times * float(np.sum(getattr(each, what))) for each in chosen) for what in _AMOUNTS
     )
+
+
+def on_cpu(base: Setting) -> Setting:
+    """The same on a chip that is called a CPU."""
+    return replace(base, slice=replace(base.slice, chip=replace(base.slice.chip, kind="cpu")))
 
 
 def llama2_7b_products() -> int:
@@ -56,9 +62,17 @@ def test_our_server_reads_of_every_slot_the_span_that_holds_the_longest(
 
 
 def test_on_cpus_our_kernel_stops_at_the_end_of_each_sequence() -> None:
-    ours = setting(where="h100", slots=4)
-    chip = replace(ours.slice.chip, kind="cpu")
-    assert positions_read(replace(ours, slice=replace(ours.slice, chip=chip)), 700, 300) == 700
+    assert positions_read(on_cpu(setting(where="h100", slots=4)), 700, 300) == 700
+
+
+@pytest.mark.parametrize(
+    ("model", "skips"), [("llama2-7b", True), ("qwen2.5-3b", True), ("opt-6.7b", False)]
+)
+def test_on_cpus_idle_rows_cost_nothing_where_norms_have_no_bias(model: str, skips: bool) -> None:
+    few, many = (
+        decode_work(on_cpu(setting(model, "h100", slots=slots)), 1, 10) for slots in (1, 64)
+    )
+    assert (part(few, WEIGHTS)[1] == part(many, WEIGHTS)[1]) is skips
 
 
 def test_the_chunks_of_a_long_prompt_go_through_the_whole_of_a_slot() -> None:
