@@ -3,6 +3,7 @@
     python -m benchmarks.simulated                                     # about 10 minutes
     python -m benchmarks.simulated --seconds 10 --calibration-seconds 4     # does it work?
     python -m benchmarks.simulated --steady          # beside a device that never drifts
+    python -m benchmarks.simulated --keep DIR --again    # predicts anew what was measured before
 
 Starts `python -m server` on SmolLM2-135M and calibrates: one request at a time, all slots busy,
 which says what it can take, and Poisson arrivals at 65% of that. Then Poisson arrivals and a
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +62,10 @@ class Case:
 
 def main() -> None:
     """Prints predicted, measured and error as Markdown."""
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
+    if options.again and options.keep is None:
+        parser.error("--again: give the folder of the records with --keep DIR")
     with tempfile.TemporaryDirectory() as name:
         folder = options.keep or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,12 +92,16 @@ def _parser() -> argparse.ArgumentParser:
         help="use runs in which the client was the limit: to see that this works, not for results",
     )  # fmt: skip
     parser.add_argument("--keep", type=Path, metavar="DIR", help="records and calibration")
+    parser.add_argument(
+        "--again", action="store_true", help="measure nothing: take the records in --keep"
+    )  # fmt: skip
     return parser
 
 
 def _compare(options: argparse.Namespace, folder: Path) -> None:
     chips = folder / "cpu.toml"
-    chips.write_text(_python("capacity", "chips", "--measure"))
+    if not options.again:
+        chips.write_text(_python("capacity", "chips", "--measure"))
     fits: list[str] = []
     summaries: list[Mapping[str, float]] = []
     found: dict[str, list[Figures]] = {}
@@ -131,7 +139,10 @@ def _coverage(summaries: Sequence[Mapping[str, float]]) -> str:
     return f"- all together: {inside} of {count} inside their 90% intervals ({inside / count:.1%})"
 
 
-def _server(options: argparse.Namespace) -> AbstractContextManager[int]:
+def _server(options: argparse.Namespace) -> AbstractContextManager[int | None]:
+    """Its port; None where nothing is to be measured."""
+    if options.again:
+        return nullcontext(None)
     words = ["--batch-size", str(options.batch_size), "--cache-length", str(CACHE_LENGTH)]
     if options.steady:
         return serving(words, "benchmarks.steady_server")
@@ -147,7 +158,7 @@ def _fit(options: argparse.Namespace, records: Sequence[Path], out: Path, chips:
     return next(line for line in printed.splitlines() if line.startswith("Left out"))
 
 
-def _calibration_runs(options: argparse.Namespace, folder: Path, port: int) -> Calibration:
+def _calibration_runs(options: argparse.Namespace, folder: Path, port: int | None) -> Calibration:
     """One request at a time, twice as many as there are slots, and requests that come one by one
     at a rate that is not among those predicted."""
     slots = options.batch_size
@@ -226,8 +237,11 @@ def _bursts(rate: float, seconds: float, seed: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _measure(folder: Path, port: int, load: Sequence[str], accept_invalid: bool) -> Path:
-    """A run of the client; its record. RuntimeError when the client was the limit each time."""
+def _measure(folder: Path, port: int | None, load: Sequence[str], accept_invalid: bool) -> Path:
+    """A run of the client, or without a port the one that was kept; its record. RuntimeError when
+    the client was the limit each time."""
+    if port is None:
+        return _kept(folder)
     for attempt in range(_ATTEMPTS):
         where = folder / str(attempt)
         where.mkdir(parents=True)
@@ -246,6 +260,14 @@ def _measure(folder: Path, port: int, load: Sequence[str], accept_invalid: bool)
         f"{folder.name}: the client was the limit {_ATTEMPTS} times "
         f"({'; '.join(document['verdict_reasons'])}): the machine is not quiet"
     )
+
+
+def _kept(folder: Path) -> Path:
+    """The last record of those of several attempts."""
+    found = sorted(folder.glob("*/loadstone-*.json"))
+    if not found:
+        raise SystemExit(f"--again: no record in {folder}; measure with the same options first")
+    return found[-1]
 
 
 def _simulate(

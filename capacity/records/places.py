@@ -67,8 +67,8 @@ def host_of(machine: Mapping[str, Any]) -> Chip:
 def with_all_peaks(chips: Iterable[Chip]) -> dict[str, Chip]:
     """CPUs by their titles, each with the largest figures that any of its records has.
 
-    Each record measured them when it began, and a busy minute lowers a peak by a quarter: efficiencies
-    relative to different peaks cannot be told together.
+    Each record measured them when it began, and a busy minute lowers a peak by a quarter:
+    efficiencies relative to different peaks cannot be told together.
     """
     found: dict[str, Chip] = {}
     for chip in chips:
