@@ -93,7 +93,7 @@ def _page_row(row: PublishedRow, compiled: CompiledRow, chips: Chips) -> PageRow
 def _planned(row: PublishedRow, chips: Chips) -> Interval:
     """The published run by our server, as `estimate` has it without a calibration."""
     posterior = fit([], PROFILES["loadstone"], NOISE["loadstone"])
-    tags = frozenset({row.weights, row.model})
+    tags = jetstream.setting_of(row, chips, _OURS).tags
     return interval(jetstream.expects(row, chips, _OURS).predict, posterior, tags)
 
 

@@ -70,7 +70,7 @@ def run(given: argparse.Namespace) -> int:
     if level is not None:
         require_possible(level, setting, lengths)
     quantities = _quantities(setting, lengths, given.rate, given.requests)
-    tags = frozenset({setting.weights, setting.model.name})
+    tags = setting.tags
     # A server that keeps up gives out what it is asked for, at any efficiency.
     exact = {"tokens_per_s"} if given.rate is not None else set()
     found = {

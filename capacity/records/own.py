@@ -49,7 +49,7 @@ class OwnRun:
     @property
     def tags(self) -> frozenset[str]:
         """For parameters of a scheme or a model."""
-        return frozenset({self.setting.weights, self.setting.model.name})
+        return self.setting.tags
 
     @property
     def tokens(self) -> int:

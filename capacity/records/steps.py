@@ -226,4 +226,4 @@ def _error(members: Sequence[Dispatch]) -> float:
 
 
 def _tags(setting: Setting, kind: str) -> frozenset[str]:
-    return frozenset({setting.weights, setting.model.name, kind})
+    return setting.tags | {kind}

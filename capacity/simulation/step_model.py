@@ -106,8 +106,5 @@ def step_model(setting: Setting, values: Mapping[str, float]) -> StepModel:
     """With the parameters of a calibration; `name@decode` and `name@prefill` are of one kind of
     dispatch alone.
     """
-    decode, prefill = (
-        efficiency_of(values, frozenset({setting.weights, setting.model.name, kind}))
-        for kind in (DECODE, PREFILL)
-    )
+    decode, prefill = (efficiency_of(values, setting.tags | {kind}) for kind in (DECODE, PREFILL))
     return StepModel(setting, decode, prefill)

@@ -54,6 +54,11 @@ class Setting:
             )
 
     @property
+    def tags(self) -> frozenset[str]:
+        """For parameters `name@tag` of a scheme, a model, or a way to read the cache."""
+        return frozenset({self.weights, self.model.name, self.cache_reads})
+
+    @property
     def compute_bytes(self) -> int:
         """Of an activation."""
         return COMPUTES[self.compute]
