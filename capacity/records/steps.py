@@ -211,10 +211,11 @@ def _prefills(name: str, setting: Setting, dispatches: Sequence[Dispatch]) -> It
 
 
 def _usual(found: Sequence[Dispatch]) -> list[Dispatch]:
-    """Without those that took several times as long as the rest."""
-    if not found:
+    """Without those that took several times as long as the rest; none where most came together
+    with the tokens before them, so that nobody knows what they took."""
+    most = _OUTLIER * float(np.median([each.seconds for each in found] or [0.0]))
+    if not most:
         return []
-    most = _OUTLIER * float(np.median([each.seconds for each in found]))
     return [each for each in found if each.seconds <= most]
 
 

@@ -10,7 +10,7 @@ from capacity_settings import setting
 from plain_simulation import PlainReplica
 
 from capacity.calibration.fit import fit
-from capacity.records.steps import read_dispatches, step_observations, step_priors
+from capacity.records.steps import Dispatch, read_dispatches, step_observations, step_priors
 from capacity.simulation.step_model import StepModel, step_model
 from capacity.timing.efficiency import Efficiency
 from capacity.timing.profiles import LOADSTONE
@@ -95,6 +95,14 @@ def test_an_observation_is_predicted_as_the_mean_of_what_it_averages(tmp_path: P
     assert sum(efficiency is PREFILL for _, efficiency in found) >= 2
     for each, efficiency in found:
         assert each.predict(efficiency) == pytest.approx(each.measured, rel=0.02)
+
+
+def test_steps_whose_tokens_came_all_together_tell_nothing() -> None:
+    late = [Dispatch(0.0, active=2, live=300, longest=200)] * 5
+    known = [Dispatch(0.02, active=4, live=600, longest=200)] * 30
+    names = [each.name for each in step_observations("run", BASE, [*late, *known])]
+    assert names and all("decode, 4.0 sequences" in name for name in names)
+    assert step_observations("run", BASE, late) == []
 
 
 def test_a_prompt_of_several_chunks_hides_what_was_dispatched_meanwhile(tmp_path: Path) -> None:
