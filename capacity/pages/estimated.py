@@ -103,8 +103,8 @@ def step_chart(model: StepModel, lengths: Lengths) -> Chart:
     return Chart(
         name="steps",
         title="Decode step against sequences",
-        caption="At the live positions of these lengths. All slots are computed, whether in use "
-        "or not.",
+        caption="With the part of the cache that sequences of these lengths have a step read. All "
+        "slots are computed, whether in use or not.",
         traces=traces,
         layout={
             "xaxis": axis("sequences", rangemode="tozero"),
