@@ -134,6 +134,8 @@ def _quantities(
     return found
 
 
+_WIDEST = 1e4  # an interval's upper bound over its lower one, above which it says nothing
+
 _LABELS = {
     "prefill_ms": "Prefill of a prompt, mean (ms)",
     "step_ms": "Decode step of all slots (ms)",
@@ -164,10 +166,7 @@ def _report(
         f"Efficiencies: {source}",
         "",
     ]
-    rows = [
-        [_LABELS[name], number(each.value), f"{number(each.low)} - {number(each.high)}"]
-        for name, each in found.items()
-    ]
+    rows = [[_LABELS[name], number(each.value), _between(each)] for name, each in found.items()]
     tokens = found["tokens_per_s"]
     power = datasheet_power(setting.slice)
     rows.append(
@@ -184,6 +183,13 @@ def _report(
     if missed:
         lines += ["", "Service level missed: " + "; ".join(missed)]
     return lines
+
+
+def _between(found: Interval) -> str:
+    # Of a wait that grows without bound at a rate inside the interval of the most requests.
+    if found.high > _WIDEST * found.low:
+        return "not known: this rate may be more than it can take"
+    return f"{number(found.low)} - {number(found.high)}"
 
 
 def _ratio(label: str, amount: float | None, tokens: Interval) -> list[str]:

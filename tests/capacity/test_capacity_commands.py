@@ -131,6 +131,17 @@ def test_a_service_level_that_is_missed(capsys: pytest.CaptureFixture[str]) -> N
     assert status == FOUND and "Service level missed: tpot" in out
 
 
+def test_an_interval_that_says_nothing_is_said_to_be_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ("estimate", *V5E, "--quantize", "int8")
+    _, out, _ = run(capsys, *words, "--rate", "1", "--json")
+    most = json.loads(out)["most_requests_per_s"]["value"]
+    for share, known in ((0.5, True), (0.995, False)):
+        _, out, _ = run(capsys, *words, "--rate", str(share * most))
+        assert ("TTFT" in out and "not known: this rate" not in out) is known
+
+
 def test_calibrate_keeps_what_estimate_uses(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
