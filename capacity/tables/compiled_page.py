@@ -184,8 +184,8 @@ def _largest(rows: Sequence[PageRow]) -> list[str]:
     return [
         "## The batch that it could run instead",
         "",
-        "The largest that the compiler takes, in multiples of a step; \"or more\": no larger one "
-        "was refused yet.",
+        "The largest that the compiler takes, in multiples of a step; \"or more\": batches between "
+        "it and the next one tried were not.",
         "",
         *table(headers, [_largest_cells(row) for row in rows]),
         "",
