@@ -77,8 +77,8 @@ def step_priors(base: Priors) -> dict[str, Prior]:
     """A profile's, wider, with decode steps and prefill dispatches apart: products of a few rows
     and of many reach different shares. What no dispatch of one chip tells stays fixed.
 
-    A prefill dispatch has a part that does not depend on its prompts and adds to the rest: on a CPU
-    the elementwise work over its padding, 23 ms of 100 with SmolLM2-135M on 2 cores.
+    A prefill dispatch has a part that does not depend on its prompts and adds to the rest, on CPUs
+    tens of ms; elementwise work over its padding is the likely reason.
     """
     apart = ("weights", "compute", "step_s")
     found = {name: Prior(prior.median, max(prior.spread, 0.7)) for name, prior in base.items()}

@@ -57,7 +57,7 @@ def temporaries(function: Callable[..., Any], *arguments: Any) -> int:
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_the_units_of_a_product_are_in_the_compilers_account(name: str) -> None:
     if name == "bf16" and (reason := build.lacks_bf16()):
-        pytest.skip(reason)
+        pytest.skip(f"no CPU kernel for bfloat16: {reason}")
     product, each = PRODUCTS[name]
     counted = temporaries(product, np.ones((TOKENS, INPUTS), np.float32))
     # Beside them sums, and y where it is copied; of decomp the outliers' lists are not.
