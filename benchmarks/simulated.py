@@ -12,7 +12,8 @@ alone, with dispatches (`capacity calibrate --steps`) fitted to calibrations rig
 after it: a machine's speed drifts by more in minutes than a queue at 80% forgives. No run that is
 predicted is among those that were fitted to. A second prediction takes dispatches from the load
 itself: how long they took, not who waited for them. What it misses is not the machine's drift.
-Client and server share the machine's cores, in all runs alike: let it be quiet.
+The client has a core to itself and the server the others, where there are two or more: what one
+does must not be what makes the other slow. Let the machine be quiet.
 """
 
 import argparse
@@ -20,14 +21,14 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, on_cores, two_sides
 from benchmarks.serving import serving
 
 LOADS = (0.5, 0.8, 1.1)
@@ -101,7 +102,8 @@ def _parser() -> argparse.ArgumentParser:
 def _compare(options: argparse.Namespace, folder: Path) -> None:
     chips = folder / "cpu.toml"
     if not options.again:
-        chips.write_text(_python("capacity", "chips", "--measure"))
+        with on_cores(two_sides()[0]):
+            chips.write_text(_python("capacity", "chips", "--measure"))
     fits: list[str] = []
     summaries: list[Mapping[str, float]] = []
     found: dict[str, list[Figures]] = {}
@@ -139,14 +141,20 @@ def _coverage(summaries: Sequence[Mapping[str, float]]) -> str:
     return f"- all together: {inside} of {count} inside their 90% intervals ({inside / count:.1%})"
 
 
-def _server(options: argparse.Namespace) -> AbstractContextManager[int | None]:
+@contextmanager
+def _server(options: argparse.Namespace) -> Iterator[int | None]:
     """Its port; None where nothing is to be measured."""
     if options.again:
-        return nullcontext(None)
+        yield None
+        return
     words = ["--batch-size", str(options.batch_size), "--cache-length", str(CACHE_LENGTH)]
-    if options.steady:
-        return serving(words, "benchmarks.steady_server")
-    return serving(["--quantize", options.quantize, *words])
+    if not options.steady:
+        words += ["--quantize", options.quantize]
+    with ExitStack() as running:
+        with on_cores(two_sides()[0]):
+            module = "benchmarks.steady_server" if options.steady else "server"
+            port = running.enter_context(serving(words, module))
+        yield port
 
 
 def _fit(options: argparse.Namespace, records: Sequence[Path], out: Path, chips: Path) -> str:
@@ -245,10 +253,11 @@ def _measure(folder: Path, port: int | None, load: Sequence[str], accept_invalid
     for attempt in range(_ATTEMPTS):
         where = folder / str(attempt)
         where.mkdir(parents=True)
-        _python(
-            "client.benchmark", "--port", str(port), "--ignore-eos", "--disable-tqdm",
-            "--result-dir", str(where), *load, allowed=(0, _INVALID),
-        )  # fmt: skip
+        with on_cores(two_sides()[1]):
+            _python(
+                "client.benchmark", "--port", str(port), "--ignore-eos", "--disable-tqdm",
+                "--result-dir", str(where), *load, allowed=(0, _INVALID),
+            )  # fmt: skip
         (record,) = where.glob("loadstone-*.json")
         document = json.loads(record.read_text())
         if document["verdict"] == "VALID":
