@@ -185,11 +185,16 @@ def _report(
     return lines
 
 
+def _bounds(found: Interval) -> tuple[float, float] | None:
+    """None for a wait that grows without bound at a rate inside the interval of the most requests."""
+    return None if found.high > _WIDEST * found.low else (found.low, found.high)
+
+
 def _between(found: Interval) -> str:
-    # Of a wait that grows without bound at a rate inside the interval of the most requests.
-    if found.high > _WIDEST * found.low:
+    bounds = _bounds(found)
+    if bounds is None:
         return "not known: this rate may be more than it can take"
-    return f"{number(found.low)} - {number(found.high)}"
+    return " - ".join(map(number, bounds))
 
 
 def _ratio(label: str, amount: float | None, tokens: Interval) -> list[str]:
@@ -220,11 +225,13 @@ def _as_json(setting: Setting, found: dict[str, Interval], missed: list[str]) ->
         "sharding": setting.sharding,
         "batch_size": setting.slots,
         "cache_length": setting.kept_positions,
-        **{
-            name: {"value": each.value, "low": each.low, "high": each.high}
-            for name, each in found.items()
-        },
+        **{name: _bounded(each) for name, each in found.items()},
         "joules_per_token_datasheet": None if power is None else power.watts / tokens,
         "dollars_per_million_tokens": None if price is None else price / tokens,
         "missed": missed,
     }
+
+
+def _bounded(found: Interval) -> dict[str, float | None]:
+    low, high = _bounds(found) or (None, None)
+    return {"value": found.value, "low": low, "high": high}

@@ -140,6 +140,8 @@ def test_an_interval_that_says_nothing_is_said_to_be_none(
     for share, known in ((0.5, True), (0.995, False)):
         _, out, _ = run(capsys, *words, "--rate", str(share * most))
         assert ("TTFT" in out and "not known: this rate" not in out) is known
+        _, out, _ = run(capsys, *words, "--rate", str(share * most), "--json")
+        assert (json.loads(out)["ttft_ms"]["high"] is not None) is known
 
 
 def test_calibrate_keeps_what_estimate_uses(

@@ -211,7 +211,7 @@ class Server:
 
 
 def test_tokens_are_stamped_and_counted_while_the_program_stands_still():
-    async def work() -> None:
+    async def work() -> float:
         server = Server()
         first, second = server.call(), server.call()
         sent = []
@@ -220,19 +220,23 @@ def test_tokens_are_stamped_and_counted_while_the_program_stands_still():
             server.there.sendall(data(1, bytes([letter])) + data(3, b"x"))
             time.sleep(0.02)
         assert isinstance(first.pieces, Coming)
-        assert (first.tokens, second.tokens) == (3, 3)
+        deadline = time.monotonic() + 5
+        while (first.tokens, second.tokens) != (3, 3):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
         assert first.arrivals == []
         server.there.sendall(ending(1))
         await until(lambda: first.status is not None)
         late = first.pieces.times - sent
         assert (late >= 0).all()
-        assert late.max() < 0.02
         assert first.pieces.body == b"abc"
         assert second.tokens == 3
         await server.close()
         assert (second.status, second.came.body) == ("connection lost", b"xxx")
+        return late.max()
 
-    run(work())
+    # A standstill of the machine makes one of them late; a program that is asleep all of them.
+    assert min(run(work()) for _ in range(3)) < 0.02
 
 
 def test_windows_are_opened_again_for_what_was_kept_padding_included():

@@ -6,7 +6,7 @@ import pytest
 from http_asked import PIECES
 from http_scripts import SCRIPTS
 from http_target_rig import DONE, LOST, MALFORMED, TEXT, TIMEOUT, TWO, asked, settings_for
-from target_rig import prompt, run, summary
+from target_rig import prompt, run, summary, until
 
 from client.results.records import CountedBy
 from client.targets.exchange import Exchange
@@ -112,22 +112,22 @@ def test_a_connection_is_fit_for_the_next_request_whatever_came_before(web, scri
     """One after another on one connection, where it is still there."""
 
     async def in_turn():
-        target = make_target(settings_for(web.port, connections=1, request_timeout=0.2))
+        target = make_target(settings_for(web.port, connections=1, request_timeout=1.0))
         await target.open(lambda reason: None)
         statuses = []
         for text in (script, "tokens", "tokens"):
             exchange = Exchange()
             await target.ask(target.build(prompt(text)), exchange)
             statuses.append(exchange.status)
-            # What these do after their answer takes a moment to arrive.
-            await asyncio.sleep(0.06 if script in ("twice", "closing") else 0)
+            if text in ("twice", "closing"):  # what they do after their answer has to arrive
+                await until(lambda: not target._pool._idle)
         held = len(target._pool._all), len(target._pool._idle)
         await target.close()
-        await asyncio.sleep(0.01)
-        return statuses, held, (len(target._pool._all), len(target._pool._idle))
+        await until(lambda: not target._pool._all)
+        return statuses, held, len(target._pool._idle)
 
     statuses, held, after = run(in_turn())
     assert statuses[1:] == ["OK", "OK"]
     assert held[0] <= 2
     assert held[1] <= held[0]
-    assert after == (0, 0)
+    assert after == 0
