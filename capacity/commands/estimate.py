@@ -186,7 +186,7 @@ def _report(
 
 
 def _bounds(found: Interval) -> tuple[float, float] | None:
-    """None for a wait that grows without bound at a rate inside the interval of the most requests."""
+    """None where it says nothing: a wait at a rate inside the interval of the most requests."""
     return None if found.high > _WIDEST * found.low else (found.low, found.high)
 
 

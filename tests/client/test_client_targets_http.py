@@ -1,7 +1,5 @@
 """The HTTP target against a server that does everything right, and everything wrong."""
 
-import asyncio
-
 import pytest
 from http_asked import PIECES
 from http_scripts import SCRIPTS
