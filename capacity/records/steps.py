@@ -220,10 +220,14 @@ def _usual(found: Sequence[Dispatch]) -> list[Dispatch]:
 
 
 def _error(members: Sequence[Dispatch]) -> float:
-    """Standard error of their mean, as a share of it. That they differ in what they do counts as
-    scatter, too."""
+    """Standard error of their mean, as a share of it. What they differ in by their tokens, which a
+    prediction knows of, is no error."""
     seconds = np.array([each.seconds for each in members])
-    return float(seconds.std(ddof=1) / seconds.mean() / np.sqrt(len(seconds)))
+    tokens = np.array([each.live or sum(each.prompts) for each in members], dtype=float)
+    line = np.polyfit(tokens - tokens.mean(), seconds, 1 if np.ptp(tokens) else 0)
+    left = seconds - np.polyval(line, tokens - tokens.mean())
+    variance = float(left @ left) / (len(left) - len(line))
+    return float(np.sqrt(variance / len(left)) / seconds.mean())
 
 
 def _tags(setting: Setting, kind: str) -> frozenset[str]:

@@ -97,6 +97,22 @@ def test_an_observation_is_predicted_as_the_mean_of_what_it_averages(tmp_path: P
         assert each.predict(efficiency) == pytest.approx(each.measured, rel=0.02)
 
 
+def test_only_what_tokens_do_not_explain_makes_a_mean_uncertain() -> None:
+    lengths = np.random.default_rng(0).integers(130, 256, 200)
+
+    def error(scatter: float) -> float:
+        times = 0.05 + 1e-3 * lengths + np.random.default_rng(1).normal(0, scatter, len(lengths))
+        found = [
+            Dispatch(float(seconds), prompts=(int(length),))
+            for seconds, length in zip(times, lengths, strict=True)
+        ]
+        (one,) = step_observations("run", BASE, found)
+        return one.error * one.measured
+
+    assert error(0.0) == pytest.approx(0.0, abs=1e-9)
+    assert error(0.01) == pytest.approx(0.01 / np.sqrt(200), rel=0.15)
+
+
 def test_steps_whose_tokens_came_all_together_tell_nothing() -> None:
     late = [Dispatch(0.0, active=2, live=300, longest=200)] * 5
     known = [Dispatch(0.02, active=4, live=600, longest=200)] * 30
