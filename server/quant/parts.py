@@ -6,7 +6,7 @@ float32 size. A part at a time the result is the same and costs little beside it
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -35,30 +35,39 @@ def in_parts(w: np.ndarray, make: Callable[[np.ndarray], Any]) -> Any:
     rows = max(ROWS_AT_ONCE, PART // max(1, w.shape[1]) // ROWS_AT_ONCE * ROWS_AT_ONCE)
     starts = range(0, w.shape[0], rows) or range(1)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        # The last part first: it may be shorter, and with it the size of the whole is known.
-        last = pool.submit(make, w[starts[-1] :])
-        before = [pool.submit(make, w[start : start + rows]) for start in starts[:-1]]
-        if not before:
-            return last.result()
-        whole = _joined(before, _columns(last.result()))
-    return whole if isinstance(last.result(), tuple) else whole[0]
+        # The last part may be shorter; with it and the first the size of the whole is known.
+        ends = [pool.submit(make, w[starts[-1] :])]
+        if len(starts) > 1:
+            ends.append(pool.submit(make, w[:rows]))
+        last, *first = (end.result() for end in ends)
+        if not first:
+            return last
+        whole = _joined(len(starts), _columns(first[0]), _columns(last))
+        size = [len(part) for part in _columns(first[0])]
+        del ends, first
+
+        def put(index: int) -> None:
+            # In its place by who made it: parts do not pile up where cores are short.
+            part = _columns(make(w[index * rows : (index + 1) * rows]))
+            for place, values, count in zip(whole, part, size, strict=True):
+                place[index * count : (index + 1) * count] = values
+
+        for _ in pool.map(put, range(1, len(starts) - 1)):
+            pass
+    return whole if isinstance(last, tuple) else whole[0]
 
 
-def _joined(before: list[Future], last: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """All parts in a row; each is let go as soon as it is in its place."""
-    count = len(before)
-    first = _columns(before[0].result())
+def _joined(
+    count: int, first: Sequence[np.ndarray], last: Sequence[np.ndarray]
+) -> tuple[np.ndarray, ...]:
+    """Arrays for so many parts, with the first and the last in them."""
     whole = tuple(
-        aligned((count * len(a) + len(b), *a.shape[1:]), a.dtype)
+        aligned(((count - 1) * len(a) + len(b), *a.shape[1:]), a.dtype)
         for a, b in zip(first, last, strict=True)
     )
-    del first
-    before.reverse()
-    for index in range(count):
-        for place, part in zip(whole, _columns(before.pop().result()), strict=True):
-            place[index * len(part) : (index + 1) * len(part)] = part
-    for place, part in zip(whole, last, strict=True):
-        place[len(place) - len(part) :] = part
+    for place, start, end in zip(whole, first, last, strict=True):
+        place[: len(start)] = start
+        place[len(place) - len(end) :] = end
     return whole
 
 

@@ -1,6 +1,9 @@
 """Work by parts of a matrix: the same result, with little memory beside it."""
 
+import os
+import time
 import tracemalloc
+import weakref
 
 import jax
 import numpy as np
@@ -44,6 +47,26 @@ def test_little_is_taken_beside_the_result() -> None:
         tracemalloc.stop()
     # In one piece it takes four times the matrix, sixteen times the codes.
     assert peak < 1.5 * codes.nbytes + 16 * PART * 4
+
+
+def test_parts_do_not_pile_up_while_others_are_made() -> None:
+    """The second part takes long: what is made meanwhile goes to its place."""
+    alive: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionary()
+    counts = []
+
+    def make(part: np.ndarray) -> np.ndarray:
+        if part[0, 0] == ROWS_AT_ONCE:
+            time.sleep(0.3)
+        made = part.copy()
+        alive[int(part[0, 0])] = made
+        counts.append(len(alive))
+        return made
+
+    rows = 100 * ROWS_AT_ONCE
+    w = np.broadcast_to(np.arange(rows)[:, None], (rows, PART // ROWS_AT_ONCE))
+    np.testing.assert_array_equal(in_parts(w, make)[:, 0], np.arange(rows))
+    # One a core, and the two ends.
+    assert max(counts) <= (os.cpu_count() or 1) + 2
 
 
 def test_a_large_result_is_taken_over_by_the_device_without_a_copy() -> None:
