@@ -21,8 +21,15 @@ def endless(served: Served, timeout: float | None = None):
     return call
 
 
-@pytest.mark.parametrize(("count", "limit"), [(10_000, 16_384), (10_000, 100)])
-def test_ten_thousand_requests_at_once_are_queued_or_refused(count, limit):
+@pytest.mark.parametrize(
+    ("count", "limit"),
+    [
+        pytest.param(10_000, 16_384, marks=pytest.mark.slow),
+        (2_000, 16_384),
+        (10_000, 100),
+    ],
+)
+def test_thousands_of_requests_at_once_are_queued_or_refused(count, limit):
     engine = SmallEngine(vocab=VOCAB, slots=8, prefill_batch=2)
     engine.gate.clear()  # nothing is served until every call was queued or refused
     with serving(engine, queue_limit=limit) as (served, thread):

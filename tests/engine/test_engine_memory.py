@@ -39,9 +39,9 @@ def memory_of(plan: EnginePlan) -> MemoryPlan:
     [
         ("llama", {}),
         ("llama", INT8),
-        ("uneven", {"weights": "int8"}),
-        ("many", {"devices": 8}),
-        ("many", {"devices": 8, **INT8}),
+        pytest.param("uneven", {"weights": "int8"}, marks=pytest.mark.slow),
+        pytest.param("many", {"devices": 8}, marks=pytest.mark.slow),
+        pytest.param("many", {"devices": 8, **INT8}, marks=pytest.mark.slow),
         ("uneven", {"devices": 8, **INT8}),
         ("llama", {"devices": 8, "sharding": "batch", "slots": 8}),
         ("opt", {}),
@@ -63,8 +63,8 @@ def test_the_plan_is_what_the_arrays_take(engines: Callable, name: str, settings
     [
         {},
         INT8,
-        {"cache_length": 256, "chunk": 256},
-        {"cache_length": 256, "chunk": 64},
+        pytest.param({"cache_length": 256, "chunk": 256}, marks=pytest.mark.slow),
+        pytest.param({"cache_length": 256, "chunk": 64}, marks=pytest.mark.slow),
         {"cache_length": 256, "chunk": 64, "devices": 2, "sharding": "batch"},
         {"name": "many", "devices": 8, "weights": "int8", "quantize_kv_cache": True},
         {"name": "bloom", "cache_length": 256, "chunk": 256},

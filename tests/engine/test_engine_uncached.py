@@ -58,18 +58,18 @@ def expected_losses(scores: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     ("name", "settings"),
     [
         ("llama", {}),
-        ("qwen", {}),
+        pytest.param("qwen", {}, marks=pytest.mark.slow),
         ("window", {}),
-        ("window", {"attention": "reference"}),
+        pytest.param("window", {"attention": "reference"}, marks=pytest.mark.slow),
         ("gemma", {}),
         ("opt", {}),
         ("bloom", {}),
-        ("bloom", {"attention": "reference"}),
-        ("uneven", {}),
+        pytest.param("bloom", {"attention": "reference"}, marks=pytest.mark.slow),
+        pytest.param("uneven", {}, marks=pytest.mark.slow),
         ("many", {"devices": 8}),
         ("many", {"devices": 8, "sharding": "batch"}),
         ("many bloom", {"devices": 8}),
-        ("window", {"devices": 2}),
+        pytest.param("window", {"devices": 2}, marks=pytest.mark.slow),
         ("uneven", {"devices": 2, "sharding": "batch", "attention": "reference"}),
     ],
     ids=str,
@@ -91,7 +91,7 @@ def test_logits_and_losses(monkeypatch: pytest.MonkeyPatch, name: str, settings:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_scheme(scheme: str, devices: int) -> None:
     """Random weights are the hard case: every value counts. Correlation, not equality."""
     tokens = tokens_of(2, 24)

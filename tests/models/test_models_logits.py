@@ -78,8 +78,18 @@ def test_logits_of_the_kernel_equal_transformers(name: str) -> None:
     assert close(read(load(source, backend=backend), name, 32, 50, 2), name)
 
 
-@pytest.mark.parametrize("sharding", ["model", "batch"])
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize(
+    ("name", "sharding"),
+    [
+        *((name, "model") for name in FAMILY),
+        ("llama31", "batch"),
+        *(
+            pytest.param(name, "batch", marks=pytest.mark.slow)
+            for name in FAMILY
+            if name != "llama31"
+        ),
+    ],
+)
 def test_logits_on_two_devices_equal_transformers(name: str, sharding: str) -> None:
     """In chunks, then by decode, split either way."""
     source = SafetensorsSource(FIXTURES / "models" / name)

@@ -31,7 +31,7 @@ def placed(weight: object, places: object, mesh: jax.sharding.Mesh) -> object:
 
 
 @EACH_SCHEME
-@pytest.mark.parametrize("devices", [2, 4, 8])
+@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow), 8])
 def test_devices_together_give_what_one_gives(scheme: str, devices: int) -> None:
     """Inputs split, and outputs split. The scale of a row of int8 activations is the whole row's,
     and codes never travel: only activations and sums do."""
