@@ -29,7 +29,7 @@ SERVER_OPTIONS = --model $(MODEL) --quantize $(QUANT) --load-format $(LOAD_FORMA
 	$(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(if $(TOKENIZER),--tokenizer $(TOKENIZER)) \
 	$(if $(BATCH_SIZE),--batch-size $(BATCH_SIZE)) $(if $(PLATFORM),--platform $(PLATFORM))
 
-.PHONY: help benchmark serve test test-slow test-gpu test-tpu-compile test-peers lint format protos \
+.PHONY: help benchmark serve test explore test-slow test-gpu test-tpu-compile test-peers lint format protos \
 	sweep offline quality calibrate benchmark-clients benchmark-peers constraints clean
 
 help: ## This list
@@ -51,6 +51,10 @@ serve: $(VENV)/.ready ## Serve a model, e.g. MODEL=llama2-7b QUANT=int8 CHECKPOI
 test: $(VENV)/.ready ## The fast tests
 	$(BIN)/python -m pytest tests/client --numprocesses 2 --dist loadfile $(ARGS) || test $$? -eq 5
 	$(BIN)/python -m pytest --ignore tests/client --numprocesses 2 --dist loadfile $(ARGS) || test $$? -eq 5
+
+explore: $(VENV)/.ready ## Property tests with new random examples, ten times as many
+	$(BIN)/python -m pytest -m 'hypothesis and not gpu and not tpu_compile and not peers' \
+		--hypothesis-profile explore --numprocesses 2 --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.ready ## Tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)

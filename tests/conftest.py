@@ -14,9 +14,11 @@ from tests.quick import QUICK
 if TYPE_CHECKING:
     from tests.models.tiny import Tensors
 
-# How long an example takes is the machine's business: no test fails for it.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
+# How long an example takes is the machine's business: no test fails for it. A change is tested with
+# the same examples each time, and new ones are looked for on purpose: `make explore`.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile("same")
 
 REPOSITORY = Path(__file__).parents[1]
 DEVICES = 8

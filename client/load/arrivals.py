@@ -117,7 +117,8 @@ def arrival_times(
         count = arrivals.count_in(duration)
     if arrivals.at_once or count < 2:
         return np.zeros(count)
-    return _in_seconds(arrivals, count, duration, _in_requests(arrivals, count, seed))
+    times = _in_seconds(arrivals, count, duration, _in_requests(arrivals, count, seed))
+    return np.maximum.accumulate(times)  # rounding may put one a hair before the one before it
 
 
 def _in_requests(arrivals: Arrivals, count: int, seed: int) -> np.ndarray:

@@ -189,6 +189,8 @@ class Http2Connection(asyncio.Protocol):
                     stream.exchange.arrivals.append((now, payload))
                 if flags & END_STREAM:
                     self._finish(number, now)
+                    if not self.open:  # it was the last one of a server that goes away
+                        return
         if fault:
             self._break(fault)
         self.owed(0)

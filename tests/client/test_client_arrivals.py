@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from client.errors import UsageError
@@ -41,6 +41,10 @@ def plans(draw):
     return Arrivals(**given, rate=draw(st.floats(0.1, 50))), draw(st.floats(10, 20))
 
 
+# Gaps of less than a rounding error.
+ROUNDED = Arrivals("gamma", burstiness=0.125, ramp=Ramp("linear", 0.1015625, 19.5))
+
+
 @given(processes(), st.integers(0, 200), RATES, SEEDS)
 def test_arrivals_are_fixed_by_the_seed_ordered_and_start_at_once(process, count, rate, seed):
     arrivals = Arrivals(**process, rate=rate)
@@ -53,6 +57,7 @@ def test_arrivals_are_fixed_by_the_seed_ordered_and_start_at_once(process, count
 
 
 @given(plans(), SEEDS)
+@example((ROUNDED, 16.625), 1524)
 def test_a_duration_holds_as_many_requests_as_the_rate_gives(plan, seed):
     arrivals, duration = plan
     times = arrival_times(arrivals, None, duration, seed)

@@ -162,6 +162,7 @@ ODD = st.one_of(
     st.just(frame(DATA, 0, 1, bytes(16_385))),
     st.binary(min_size=1, max_size=30),
 )  # fmt: skip
+LEAVING = frame(GOAWAY, 0, 0, u32(1, 2))
 FRAMES = st.lists(st.one_of(PLAIN, PLAIN, PLAIN, ODD), max_size=25).map(b"".join)
 
 
@@ -173,6 +174,7 @@ FRAMES = st.lists(st.one_of(PLAIN, PLAIN, PLAIN, ODD), max_size=25).map(b"".join
 @example(data(1, b"a") + frame(DATA, 0, 1, bytes(16_385)) + data(1, b"b"), [3, 12, 15], False)
 @example(frame(DATA, PADDED, 1, b"\2ab\0\0") + frame(DATA, PADDED, 1, b"\4" + bytes(4)), [11], True)
 @example(data(1, bytes(16_384)) + data(1, b"end"), [5000, 9000], False)
+@example(LEAVING + data(1, b"x", END_STREAM) + frame(PING, 0, 0, b"12345678"), [], False)
 def test_calls_are_what_they_are_without_the_thread(wire, places, blocked):
     parts = cut(wire, places)
     assert run(read_by_thread(parts, blocked)) == run(read_by_loop(parts))
