@@ -42,6 +42,11 @@ _INVALID = 3  # status of client.benchmark
 
 # By the client's names: simulated, simulated with the load's own dispatches, and measured.
 Figures = tuple[Mapping[str, float], Mapping[str, float], Mapping[str, float]]
+LABELS = {
+    "p50_ttft_ms": "TTFT p50, ms",
+    "p99_ttft_ms": "TTFT p99, ms",
+    "output_throughput": "tokens/s",
+}
 HEADERS = ("load", "figure", "predicted", "measured", "error", "with its own dispatches", "error")
 
 
@@ -133,6 +138,9 @@ def _compare(options: argparse.Namespace, folder: Path) -> None:
     print(_line(HEADERS) + "\n" + "|---" * len(HEADERS) + "|")
     for name, figures in found.items():
         print("\n".join(_rows(name, figures)))
+    if options.rounds > 1:
+        print("\nErrors of single rounds:\n")
+        print("\n".join(_rounds(name, figures) for name, figures in found.items()))
 
 
 def _coverage(summaries: Sequence[Mapping[str, float]]) -> str:
@@ -299,13 +307,8 @@ def _place(options: argparse.Namespace, chips: Path) -> list[str]:
 
 
 def _rows(name: str, found: Sequence[Figures]) -> list[str]:
-    figures = (
-        ("p50_ttft_ms", "TTFT p50, ms"),
-        ("p99_ttft_ms", "TTFT p99, ms"),
-        ("output_throughput", "tokens/s"),
-    )
     rows = []
-    for key, label in figures:
+    for key, label in LABELS.items():
         fitted, own, measured = (
             float(np.mean([each[key] for each in column])) for column in zip(*found, strict=True)
         )
@@ -313,6 +316,15 @@ def _rows(name: str, found: Sequence[Figures]) -> list[str]:
         cells = (f"{fitted:,.1f}", f"{measured:,.1f}", errors[0], f"{own:,.1f}", errors[1])
         rows.append(_line((name, label, *cells)))
     return rows
+
+
+def _rounds(name: str, found: Sequence[Figures]) -> str:
+    errors = (
+        f"{label.split(',')[0]} "
+        + ", ".join(f"{fitted[key] / measured[key] - 1:+.0%}" for fitted, _, measured in found)
+        for key, label in LABELS.items()
+    )
+    return f"- {name}: {'; '.join(errors)}"
 
 
 def _line(cells: Sequence[str]) -> str:
