@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.client_kinds import Runner, Seen, Workload
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, on_cores
 from benchmarks.other_clients import OTHERS
 from client.calibration.floor import truth_server
 
@@ -156,11 +156,8 @@ def _measure(workload: Workload, run: Runner) -> Outcome:
             truth_server(*options, core=cores[-1]) as ports,
         ):
             before = _children_seconds()
-            os.sched_setaffinity(0, {cores[0]})  # its children inherit this
-            try:
+            with on_cores(cores[:1]):
                 seen = run(workload, workload.requests(length), ports, Path(folder))
-            finally:
-                os.sched_setaffinity(0, set(cores))
             cpu.append(_children_seconds() - before)
             true, count = _truth(_told(ports["http"]), workload.tokens)
             tokens.append(count)
